@@ -1,0 +1,1 @@
+//! Workloads, drivers and comparisons for ferrokit engines and their peers.

@@ -1,0 +1,1 @@
+//! Dash extendible hashing on persistent memory.

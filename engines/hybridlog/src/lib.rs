@@ -1,0 +1,1 @@
+//! A FASTER-style hybrid log engine.

@@ -1,0 +1,1 @@
+//! The ordered in-memory model engine: the oracle of every test.

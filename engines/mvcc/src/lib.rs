@@ -1,0 +1,1 @@
+//! Versions, snapshots and transactions over any ferrokit engine.

@@ -1,0 +1,1 @@
+//! Opens ferrokit engines by URL.

@@ -1,0 +1,64 @@
+//! [`Host`]: the machine an engine is opened on.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use ferrokit_engine::{Env, block_on};
+
+use crate::background::Background;
+use crate::fs::Fs;
+
+/// Environment, files and background jobs, injected into an engine when it is opened.
+#[derive(Clone)]
+pub struct Host {
+    /// Clock, timer, randomness, threads.
+    pub env: Env,
+    /// Files.
+    pub fs: Arc<dyn Fs>,
+    /// Maintenance jobs.
+    pub background: Arc<dyn Background>,
+}
+
+impl Host {
+    /// Runs a future to its end on this thread. On a stepped machine the jobs run in between, one
+    /// step whenever the future waits.
+    ///
+    /// # Panics
+    /// On a stepped machine, if the future waits and no job is awake: it would wait forever.
+    pub fn wait<F: Future>(&self, future: F) -> F::Output {
+        if !self.background.is_stepped() {
+            return block_on(future);
+        }
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        let mut future = pin!(future);
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                return output;
+            }
+            let stepped = self.background.step();
+            let woken = woken.0.swap(false, Ordering::AcqRel);
+            assert!(stepped || woken, "a stepped machine came to rest before its future ended");
+        }
+    }
+
+    /// On a stepped machine, steps jobs until all are asleep.
+    pub fn settle(&self) {
+        while self.background.step() {}
+    }
+}
+
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}

@@ -1,0 +1,17 @@
+//! What ferrokit engines stand on: files, the log, block codecs, persistent memory, background
+//! jobs. Everything is reached through traits that a [`Host`] bundles, so that a test can put a
+//! simulated machine under an engine.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`fs`] | the traits [`Fs`] and [`File`]: what a file system gives |
+//! | [`background`] | named maintenance jobs |
+//! | [`host`] | [`Host`]: environment, files and jobs together |
+
+pub mod background;
+pub mod fs;
+pub mod host;
+
+pub use background::{Background, Job, JobHandle, Progress};
+pub use fs::{DirEntry, DirLock, File, Fs, Mapping, OpenMode};
+pub use host::Host;
