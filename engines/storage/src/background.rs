@@ -5,9 +5,15 @@
 //!
 //! Rule: a job may wait for I/O, never for another job; a stepped machine runs one at a time.
 
+mod primitive;
+mod threads;
+mod wake_signal;
+
 use std::sync::Arc;
 
 use ferrokit_engine::Result;
+
+pub use self::threads::ThreadBackground;
 
 /// What a job has left to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +43,14 @@ pub trait JobControl: Send + Sync {
     /// Makes the job run (again). Cheap when it is already awake.
     fn wake(&self);
 
-    /// Lets a step under way finish, and never runs the job again. Not to be called by the job
-    /// itself.
+    /// Waits until a step under way has finished, and never runs the job again. Called by the job
+    /// itself it does not wait: the step under way is the last.
     fn stop(&self);
+
+    /// Whether the job panicked, which has stopped it.
+    fn has_failed(&self) -> bool {
+        false
+    }
 }
 
 /// A registered job: wakes it; dropping the last handle stops it.
@@ -61,6 +72,11 @@ impl JobHandle {
     /// Stops the job: a step under way finishes, none follows.
     pub fn stop(&self) {
         self.control.stop();
+    }
+
+    /// Whether the job panicked, which has stopped it.
+    pub fn has_failed(&self) -> bool {
+        self.control.has_failed()
     }
 }
 

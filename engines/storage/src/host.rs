@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use ferrokit_engine::{Env, block_on};
+use ferrokit_engine::{Env, Result, block_on};
 
-use crate::background::Background;
+use crate::background::{Background, ThreadBackground};
 use crate::fs::Fs;
+use crate::threads::{ThreadsFs, ThreadsOptions};
 
 /// Environment, files and background jobs, injected into an engine when it is opened.
 #[derive(Clone)]
@@ -22,7 +23,32 @@ pub struct Host {
     pub background: Arc<dyn Background>,
 }
 
+/// How files are reached on a real machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum IoBackend {
+    /// The best the machine allows.
+    #[default]
+    Auto,
+    /// A pool of threads.
+    Threads,
+}
+
 impl Host {
+    /// This machine: its clock and threads, its files through `io`, a thread for each job.
+    ///
+    /// # Errors
+    /// `Io` if no threads are to be had.
+    pub fn system(io: IoBackend) -> Result<Self> {
+        let env = Env::system();
+        let fs: Arc<dyn Fs> = match io {
+            IoBackend::Auto | IoBackend::Threads => {
+                Arc::new(ThreadsFs::new(&env, ThreadsOptions::default())?)
+            }
+        };
+        let background = Arc::new(ThreadBackground::new(&env));
+        Ok(Self { env, fs, background })
+    }
+
     /// Runs a future to its end on this thread. On a stepped machine the jobs run in between, one
     /// step whenever the future waits.
     ///

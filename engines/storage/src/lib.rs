@@ -5,18 +5,30 @@
 //! | module | subject |
 //! |---|---|
 //! | [`fs`] | the traits [`Fs`] and [`File`]: what a file system gives |
+//! | [`threads`] | [`ThreadsFs`]: files on a pool of I/O threads |
+//! | [`atomic_file`] | replacing a file atomically |
 //! | [`background`] | named maintenance jobs |
 //! | [`sim`] | the simulated machine: files, time, jobs, faults and crashes in memory |
 //! | [`pmem`] | [`Pmem`]: persistent memory |
 //! | [`host`] | [`Host`]: environment, files and jobs together |
+//! | [`testing`] | the behaviour every [`Fs`] shares, as cases to run |
 
+pub mod atomic_file;
 pub mod background;
+mod completion;
+mod dir_lock;
 pub mod fs;
 pub mod host;
 pub mod pmem;
+mod posix;
 pub mod sim;
+pub mod testing;
+pub mod threads;
 
-pub use background::{Background, Job, JobHandle, Progress};
+pub use atomic_file::{remove_temporary_files, replace_file};
+pub use background::{Background, Job, JobControl, JobHandle, Progress, ThreadBackground};
+pub use dir_lock::LOCK_FILE_NAME;
 pub use fs::{DirEntry, DirLock, File, Fs, Mapping, OpenMode};
-pub use host::Host;
+pub use host::{Host, IoBackend};
 pub use pmem::{Pmem, PmemKind, PmemProvider, PmemRegion};
+pub use threads::{ThreadsFs, ThreadsOptions};
