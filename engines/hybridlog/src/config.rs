@@ -1,0 +1,235 @@
+//! [`HybridLogConfig`]: sizes of an engine, and how they are named in a URL.
+
+use ferrokit_engine::{EngineUrl, Error, Result};
+
+/// Frames a log has at least: those kept for compaction, and as many again to write to.
+const MIN_FRAMES: u64 = 8;
+const MIN_PAGE_BYTES: u64 = 4 << 10;
+const MAX_PAGE_BYTES: u64 = 64 << 20;
+const MAX_MEMORY_BYTES: u64 = 1 << 46;
+const BUCKET_BYTES: u64 = 64;
+const MAX_BUCKETS: u64 = 1 << 32;
+const MAX_KEYSPACES: u64 = 1 << 16;
+
+/// Sizes of an engine. `hybridlog:?memory=4GiB&page=2MiB` sets them in a URL, each under the name
+/// given with it here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HybridLogConfig {
+    /// `memory`: bytes of record pages, and so the limit of the data with its records' overhead. A
+    /// multiple of `page`, at least eight of them.
+    pub memory_bytes: u64,
+    /// `page`: bytes of a page, a power of two from 4 KiB to 64 MiB. A key and its value take at
+    /// most half a page.
+    pub page_bytes: u64,
+    /// `index`: bytes of hash buckets at first, a power of two of at least 64.
+    pub index_bytes: u64,
+    /// `index_max`: bytes the buckets may grow to by doubling; overflow buckets add a fraction, and
+    /// while the index grows the next smaller one is kept beside it.
+    pub index_bytes_max: u64,
+    /// `slack`: percent of room that a value gets beyond its length when it outgrew its record.
+    pub slack_percent: u32,
+    /// `garbage`: percent of dead bytes in the pages from which on they are compacted in the
+    /// background, however much memory is left.
+    pub garbage_percent: u32,
+    /// `keyspaces`: how many there are.
+    pub keyspaces: u32,
+}
+
+impl Default for HybridLogConfig {
+    /// 1 GiB of pages of 4 MiB, an index of 1 MiB to 512 MiB, 25 % slack, 50 % garbage, 1024
+    /// keyspaces.
+    fn default() -> Self {
+        Self {
+            memory_bytes: 1 << 30,
+            page_bytes: 4 << 20,
+            index_bytes: 1 << 20,
+            index_bytes_max: 512 << 20,
+            slack_percent: 25,
+            garbage_percent: 50,
+            keyspaces: 1024,
+        }
+    }
+}
+
+impl HybridLogConfig {
+    /// The sizes an engine URL names; the others by default (`index_max` is half of `memory`).
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an unknown option, a size out of range, or a path: the engine keeps
+    /// its data in memory only.
+    pub fn from_url(url: &EngineUrl) -> Result<Self> {
+        if !url.path().is_empty() {
+            return Err(Error::invalid(
+                "engine url",
+                format!(
+                    "hybridlog keeps its data in memory only and has no place for \"{}\"",
+                    url.path().escape_debug()
+                ),
+            ));
+        }
+        let mut config = Self::default();
+        if let Some(bytes) = url.take_bytes("memory")? {
+            config.memory_bytes = bytes;
+            config.index_bytes_max =
+                (bytes / 2).checked_next_power_of_two().unwrap_or(MAX_MEMORY_BYTES);
+            config.index_bytes = config.index_bytes.min(config.index_bytes_max);
+        }
+        if let Some(bytes) = url.take_bytes("page")? {
+            config.page_bytes = bytes;
+        }
+        if let Some(bytes) = url.take_bytes("index")? {
+            config.index_bytes = bytes;
+            config.index_bytes_max = config.index_bytes_max.max(bytes);
+        }
+        if let Some(bytes) = url.take_bytes("index_max")? {
+            config.index_bytes_max = bytes;
+        }
+        config.slack_percent = take_u32(url, "slack", config.slack_percent)?;
+        config.garbage_percent = take_u32(url, "garbage", config.garbage_percent)?;
+        config.keyspaces = take_u32(url, "keyspaces", config.keyspaces)?;
+        url.finish()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Refuses sizes out of range.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, naming the option.
+    pub fn check(&self) -> Result<()> {
+        require(
+            self.page_bytes.is_power_of_two()
+                && (MIN_PAGE_BYTES..=MAX_PAGE_BYTES).contains(&self.page_bytes),
+            "page: a power of two from 4KiB to 64MiB",
+        )?;
+        require(
+            self.memory_bytes.is_multiple_of(self.page_bytes)
+                && self.memory_bytes >= MIN_FRAMES * self.page_bytes
+                && self.memory_bytes <= MAX_MEMORY_BYTES,
+            "memory: a multiple of page, at least eight of them, at most 64TiB",
+        )?;
+        let is_index_size = |bytes: u64| {
+            bytes.is_power_of_two() && (BUCKET_BYTES..=MAX_BUCKETS * BUCKET_BYTES).contains(&bytes)
+        };
+        require(is_index_size(self.index_bytes), "index: a power of two from 64 to 256GiB")?;
+        require(
+            is_index_size(self.index_bytes_max) && self.index_bytes_max >= self.index_bytes,
+            "index_max: a power of two from index to 256GiB",
+        )?;
+        require(self.slack_percent <= 400, "slack: at most 400 percent")?;
+        require((1..=99).contains(&self.garbage_percent), "garbage: from 1 to 99 percent")?;
+        require(
+            (1..=MAX_KEYSPACES).contains(&u64::from(self.keyspaces)),
+            "keyspaces: from 1 to 65536",
+        )
+    }
+
+    /// The number of page frames.
+    pub(crate) fn frames(&self) -> usize {
+        (self.memory_bytes / self.page_bytes) as usize
+    }
+
+    /// Buckets at first, and at most.
+    pub(crate) fn buckets(&self) -> (u64, u64) {
+        (self.index_bytes / BUCKET_BYTES, self.index_bytes_max / BUCKET_BYTES)
+    }
+
+    /// The longest key in bytes.
+    pub(crate) fn max_key_bytes(&self) -> usize {
+        (self.page_bytes as usize / 16).min(usize::from(u16::MAX))
+    }
+
+    /// The longest value in bytes: half a page, less a key and the record's own words.
+    pub(crate) fn max_value_bytes(&self) -> usize {
+        self.page_bytes as usize / 2 - self.max_key_bytes() - 64
+    }
+
+    /// The most key and value bytes of a batch.
+    pub(crate) fn max_batch_bytes(&self) -> usize {
+        (self.memory_bytes / 16) as usize
+    }
+
+    /// The most writes of a batch: as much again for their records' own words.
+    pub(crate) fn max_batch_ops(&self) -> usize {
+        (self.max_batch_bytes() / 64).min(1 << 16)
+    }
+}
+
+fn take_u32(url: &EngineUrl, option: &'static str, default: u32) -> Result<u32> {
+    match url.take_number(option)? {
+        None => Ok(default),
+        Some(number) => u32::try_from(number).map_err(|_| {
+            Error::invalid("engine url", format!("option \"{option}\" is out of range: {number}"))
+        }),
+    }
+}
+
+fn require(holds: bool, rule: &'static str) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::invalid("hybridlog config", rule)) }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    fn from(url: &str) -> Result<HybridLogConfig> {
+        HybridLogConfig::from_url(&EngineUrl::parse(url).unwrap())
+    }
+
+    #[test]
+    fn a_url_sets_every_size() {
+        let config = from(
+            "hybridlog:?memory=64MiB&page=1MiB&index=64KiB&index_max=1MiB&slack=10&garbage=30\
+             &keyspaces=16",
+        )
+        .unwrap();
+        let expected = HybridLogConfig {
+            memory_bytes: 64 << 20,
+            page_bytes: 1 << 20,
+            index_bytes: 64 << 10,
+            index_bytes_max: 1 << 20,
+            slack_percent: 10,
+            garbage_percent: 30,
+            keyspaces: 16,
+        };
+        assert_eq!(config, expected);
+        assert_eq!(from("hybridlog:").unwrap(), HybridLogConfig::default());
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_refused() {
+        for (url, part) in [
+            ("hybridlog:./data", "memory only"),
+            ("hybridlog:?page=3MiB", "page:"),
+            ("hybridlog:?page=2KiB", "page:"),
+            ("hybridlog:?memory=5MiB", "memory:"),
+            ("hybridlog:?memory=16777215TiB", "memory:"),
+            ("hybridlog:?index=100", "index:"),
+            ("hybridlog:?index=1MiB&index_max=64KiB", "index_max:"),
+            ("hybridlog:?slack=401", "slack:"),
+            ("hybridlog:?slack=4294967296", "out of range"),
+            ("hybridlog:?garbage=0", "garbage:"),
+            ("hybridlog:?keyspaces=0", "keyspaces:"),
+            ("hybridlog:?cache=1", "no option \"cache\""),
+        ] {
+            let error = from(url).unwrap_err().to_string();
+            assert!(error.contains(part), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_largest_record_fits_half_a_page() {
+        for log2 in 12..=26 {
+            let page_bytes = 1_u64 << log2;
+            let config = HybridLogConfig {
+                page_bytes,
+                memory_bytes: page_bytes * 8,
+                ..HybridLogConfig::default()
+            };
+            config.check().unwrap();
+            let record = 5 * 8 + config.max_key_bytes() + config.max_value_bytes() + 2 * 7;
+            assert!(record as u64 <= page_bytes / 2);
+        }
+    }
+}

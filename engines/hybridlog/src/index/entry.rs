@@ -1,0 +1,209 @@
+//! [`Entry`] and [`Control`]: the words of a bucket.
+
+use crate::address::LogicalAddress;
+
+/// The hash of a key, from which all its places follow: the low 32 bits choose the bucket, the
+/// high bits are the tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct KeyHash(pub(crate) u64);
+
+impl KeyHash {
+    /// The bits a record keeps and that choose a bucket, whatever the size of the table.
+    #[inline]
+    pub(crate) const fn low(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The bits an entry keeps: 1 to 16383.
+    #[inline]
+    pub(crate) const fn tag(self) -> u64 {
+        let tag = self.0 >> (u64::BITS - Entry::TAG_BITS);
+        if tag == 0 { 1 } else { tag }
+    }
+}
+
+/// One slot of a bucket: 0 if free, else
+/// `held(1) | tentative(1) | tag(14) | address(48)` from the highest bit down.
+///
+/// The address is that of the newest record of a chain: all records whose bucket and tag are
+/// these. It is null while a first record is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry(pub(crate) u64);
+
+impl Entry {
+    const TAG_BITS: u32 = 14;
+    const TENTATIVE: u64 = 1 << 62;
+    /// Set by whoever holds the bucket's latch: only the holder may change the entry, everybody
+    /// else's exchange fails.
+    pub(crate) const HELD: u64 = 1 << 63;
+    /// A free slot.
+    pub(crate) const FREE: Self = Self(0);
+
+    #[inline]
+    pub(crate) const fn new(tag: u64, address: LogicalAddress) -> Self {
+        Self(tag << LogicalAddress::BITS | address.get())
+    }
+
+    #[inline]
+    pub(crate) const fn address(self) -> LogicalAddress {
+        LogicalAddress::from_low_bits(self.0)
+    }
+
+    #[inline]
+    pub(crate) const fn tag(self) -> u64 {
+        (self.0 & !Self::HELD & !Self::TENTATIVE) >> LogicalAddress::BITS
+    }
+
+    #[inline]
+    pub(crate) const fn is_tentative(self) -> bool {
+        self.0 & Self::TENTATIVE != 0
+    }
+
+    #[inline]
+    pub(crate) const fn is_held(self) -> bool {
+        self.0 & Self::HELD != 0
+    }
+
+    #[inline]
+    pub(crate) const fn tentative(self) -> Self {
+        Self(self.0 | Self::TENTATIVE)
+    }
+
+    #[inline]
+    pub(crate) const fn held(self) -> Self {
+        Self(self.0 | Self::HELD)
+    }
+
+    #[inline]
+    pub(crate) const fn released(self) -> Self {
+        Self(self.0 & !Self::HELD)
+    }
+
+    /// The same chain with another newest record; without one, a free slot. Held stays held.
+    #[inline]
+    pub(crate) const fn with_address(self, address: LogicalAddress) -> Self {
+        let held = self.0 & Self::HELD;
+        if address.get() == 0 {
+            return Self(held);
+        }
+        Self(held | Self::new(self.tag(), address).0)
+    }
+
+    /// Whether the slot may be claimed: free, or the end of a chain that lies wholly before
+    /// `begin`, where nothing lives any more.
+    #[inline]
+    pub(crate) fn is_claimable(self, begin: LogicalAddress) -> bool {
+        self == Self::FREE
+            || (self.0 >> 62 == 0
+                && self.address() != LogicalAddress::NULL
+                && self.address() < begin)
+    }
+}
+
+/// The last word of a bucket:
+/// `version(33) | migrated(1) | frozen(1) | latched(1) | overflow(28)` from the highest bit down.
+///
+/// `overflow` is the next bucket's number plus 1. The other fields matter in a primary bucket,
+/// `frozen` in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Control(pub(crate) u64);
+
+impl Control {
+    const OVERFLOW_BITS: u32 = 28;
+    const OVERFLOW_MASK: u64 = (1 << Self::OVERFLOW_BITS) - 1;
+    const LATCHED: u64 = 1 << 28;
+    /// No overflow bucket may be added any more.
+    pub(crate) const FROZEN: u64 = 1 << 29;
+    const MIGRATED: u64 = 1 << 30;
+    const VERSION_ONE: u64 = 1 << 31;
+    /// The most overflow buckets of a table.
+    pub(crate) const MAX_OVERFLOW: u64 = Self::OVERFLOW_MASK - 1;
+
+    #[inline]
+    pub(crate) const fn overflow(self) -> Option<u64> {
+        match self.0 & Self::OVERFLOW_MASK {
+            0 => None,
+            number => Some(number - 1),
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn with_overflow(self, number: u64) -> Self {
+        Self(self.0 & !Self::OVERFLOW_MASK | (number + 1))
+    }
+
+    #[inline]
+    pub(crate) const fn is_latched(self) -> bool {
+        self.0 & Self::LATCHED != 0
+    }
+
+    #[inline]
+    pub(crate) const fn is_frozen(self) -> bool {
+        self.0 & Self::FROZEN != 0
+    }
+
+    #[inline]
+    pub(crate) const fn is_migrated(self) -> bool {
+        self.0 & Self::MIGRATED != 0
+    }
+
+    #[inline]
+    pub(crate) const fn latched(self) -> Self {
+        Self(self.0 | Self::LATCHED)
+    }
+
+    #[inline]
+    pub(crate) const fn unlatched(self) -> Self {
+        Self(self.0 & !Self::LATCHED)
+    }
+
+    #[inline]
+    pub(crate) const fn migrated(self) -> Self {
+        Self(self.0 | Self::MIGRATED)
+    }
+
+    /// With the next version: a batch was applied here.
+    #[inline]
+    pub(crate) const fn next_version(self) -> Self {
+        Self(self.0.wrapping_add(Self::VERSION_ONE))
+    }
+
+    /// What must be unchanged for two reads of the bucket to lie between the same two batches.
+    #[inline]
+    pub(crate) const fn version_and_latches(self) -> u64 {
+        self.0 & !Self::OVERFLOW_MASK & !Self::FROZEN
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_keeps_tag_and_address_apart() {
+        let address = LogicalAddress::from_low_bits(LogicalAddress::MASK);
+        for hash in [0, 1, u64::MAX, 1 << 50, 0x8000_0000_0000_0000] {
+            let tag = KeyHash(hash).tag();
+            assert!((1..1 << 14).contains(&tag));
+            let entry = Entry::new(tag, address);
+            assert_eq!((entry.tag(), entry.address()), (tag, address));
+            assert_eq!(entry.held().tentative().tag(), tag);
+            assert!(entry.held().is_held() && entry.tentative().is_tentative());
+            assert_eq!(entry.with_address(LogicalAddress::NULL), Entry::FREE);
+        }
+    }
+
+    #[test]
+    fn a_version_change_shows_and_an_overflow_bucket_does_not() {
+        let control = Control(0);
+        assert_eq!(
+            control.with_overflow(Control::MAX_OVERFLOW).version_and_latches(),
+            control.version_and_latches()
+        );
+        assert_eq!(control.with_overflow(9).overflow(), Some(9));
+        assert_ne!(control.next_version().version_and_latches(), control.version_and_latches());
+        assert_ne!(control.latched().version_and_latches(), control.version_and_latches());
+        assert_eq!(control.latched().next_version().unlatched().overflow(), None);
+    }
+}

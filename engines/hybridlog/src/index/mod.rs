@@ -1,0 +1,232 @@
+//! The latch-free hash index: FASTER's (SIGMOD 2018, section 3), with growth by freezing buckets.
+//!
+//! [`table`] searches and inserts, this module grows. See `docs/design.md`, "Index".
+//!
+//! # Growth
+//! A table that is crowded gets a successor of twice the size. From then on every operation first
+//! migrates *its* bucket ([`HashIndex::settle`]); writers help with a few more, so that growth
+//! ends however the keys lie. To migrate a bucket, a thread takes its latch, *holds* every slot
+//! (from then on nobody's exchange succeeds there), splits the chains into the two buckets of the
+//! new table and marks the old one as migrated. Who meets a held or migrated slot starts again
+//! from the present tables.
+//!
+//! # Lock order
+//! `growth` is taken by nobody who holds a latch. Bucket latches are taken in ascending order
+//! within one table, before record latches.
+
+pub(crate) mod entry;
+pub(crate) mod latches;
+pub(crate) mod table;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ferrokit_engine::Error;
+
+use self::entry::{Control, Entry};
+use self::table::Table;
+use crate::address::LogicalAddress;
+use crate::epoch::{Epochs, Guard, Protected};
+use crate::interrupt::Attempt;
+use crate::primitive::Ordering;
+
+/// Buckets a writer migrates besides its own while the index grows.
+const HELPED_BUCKETS: u64 = 4;
+
+/// What migration needs to know of a record.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Node {
+    /// The bits of its hash that choose buckets.
+    pub(crate) hash_low: u32,
+    /// The next older record of its chain.
+    pub(crate) previous: LogicalAddress,
+    /// Whether nobody needs it any more.
+    pub(crate) is_dead: bool,
+}
+
+/// The records the index points to.
+pub(crate) trait Chains {
+    /// Addresses before this one hold nothing; a chain ends at the first of them.
+    fn begin(&self) -> LogicalAddress;
+    /// The record at an address from [`begin`](Self::begin) on.
+    fn node(&self, address: LogicalAddress) -> Node;
+}
+
+/// The tables in use.
+pub(crate) struct Tables {
+    /// Where every settled hash is found.
+    pub(crate) current: Arc<Table>,
+    /// While the index grows, where the others still are.
+    old: Option<Arc<Table>>,
+}
+
+/// The index.
+pub(crate) struct HashIndex {
+    tables: Protected<Tables>,
+    primaries_max: u64,
+    /// Held while a table is replaced.
+    growth: Mutex<()>,
+}
+
+impl HashIndex {
+    /// An index of `primaries` buckets that may grow to `primaries_max`.
+    ///
+    /// # Errors
+    /// `OutOfSpace` if the system has not the memory.
+    pub(crate) fn new(
+        primaries: u64,
+        primaries_max: u64,
+        epochs: Arc<Epochs>,
+    ) -> Result<Self, Error> {
+        let current = Arc::new(Table::new(primaries, 0)?);
+        let tables = Protected::new(Tables { current, old: None }, epochs);
+        Ok(Self { tables, primaries_max, growth: Mutex::new(()) })
+    }
+
+    /// The tables of this moment.
+    #[inline]
+    pub(crate) fn tables<'g>(&'g self, guard: &'g Guard<'_>) -> &'g Tables {
+        self.tables.load(guard)
+    }
+
+    /// The table in which `hash` is to be looked up, its bucket migrated there if need be.
+    ///
+    /// # Errors
+    /// `Again` while somebody else has the bucket's latch.
+    #[inline]
+    pub(crate) fn settle<'g>(
+        &'g self,
+        hash_low: u32,
+        chains: &impl Chains,
+        guard: &'g Guard<'_>,
+    ) -> Attempt<&'g Table> {
+        let tables = self.tables.load(guard);
+        if let Some(old) = &tables.old {
+            self.migrate(tables, old, old.bucket_of(hash_low), chains)?;
+        }
+        Ok(&tables.current)
+    }
+
+    /// Does a bounded part of what growth has to do; whether any is left.
+    pub(crate) fn help_grow(&self, buckets: u64, chains: &impl Chains, guard: &Guard<'_>) -> bool {
+        let tables = self.tables.load(guard);
+        let Some(old) = &tables.old else { return false };
+        let first = old.migration_cursor.0.fetch_add(buckets, Ordering::Relaxed);
+        for bucket in first..first.saturating_add(buckets) {
+            // The cursor goes round until all are migrated: a bucket that was latched when it
+            // passed is met again.
+            let _ = self.migrate(tables, old, bucket & (old.primaries() - 1), chains);
+        }
+        true
+    }
+
+    /// Helps a growth under way with a few buckets.
+    #[inline]
+    pub(crate) fn help_grow_a_little(&self, chains: &impl Chains, guard: &Guard<'_>) {
+        if self.tables.load(guard).old.is_some() {
+            self.help_grow(HELPED_BUCKETS, chains, guard);
+        }
+    }
+
+    /// Whether the index is growing.
+    pub(crate) fn is_growing(&self, guard: &Guard<'_>) -> bool {
+        self.tables.load(guard).old.is_some()
+    }
+
+    /// Whether the index should and may grow.
+    #[inline]
+    pub(crate) fn wants_growth(&self, guard: &Guard<'_>) -> bool {
+        let tables = self.tables.load(guard);
+        tables.current.is_crowded()
+            && tables.old.is_none()
+            && tables.current.primaries() < self.primaries_max
+    }
+
+    /// Begins to double the index; `false` if it is as large as it may become.
+    ///
+    /// # Errors
+    /// `OutOfSpace` if the system has not the memory.
+    pub(crate) fn start_growth(&self, guard: &Guard<'_>) -> Result<bool, Error> {
+        let _growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables = self.tables.load(guard);
+        if tables.old.is_some() {
+            return Ok(true);
+        }
+        let current = &tables.current;
+        if current.primaries() >= self.primaries_max {
+            return Ok(false);
+        }
+        // A bucket splits into two, each with at most as many entries: at most twice as many
+        // overflow buckets.
+        let successor = Table::new(current.primaries() * 2, current.close_overflow() * 2)?;
+        self.tables
+            .replace(Tables { current: Arc::new(successor), old: Some(Arc::clone(current)) });
+        Ok(true)
+    }
+
+    fn migrate(
+        &self,
+        tables: &Tables,
+        old: &Table,
+        bucket: u64,
+        chains: &impl Chains,
+    ) -> Attempt<()> {
+        if old.control(bucket).is_migrated() {
+            return Ok(());
+        }
+        match old.latch(bucket) {
+            Err(_) if old.control(bucket).is_migrated() => return Ok(()),
+            latched => latched?,
+        }
+        split_bucket(old, &tables.current, bucket, chains);
+        let control = old.control(bucket).migrated().unlatched();
+        old.control_word(bucket).store(control.0, Ordering::Release);
+        if old.migrated.0.fetch_add(1, Ordering::AcqRel) + 1 == old.primaries() {
+            let _growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
+            self.tables.replace(Tables { current: Arc::clone(&tables.current), old: None });
+        }
+        Ok(())
+    }
+}
+
+/// Copies the entries of a latched bucket of `old` into its two buckets of `new`, and leaves every
+/// slot of it held for good.
+fn split_bucket(old: &Table, new: &Table, bucket: u64, chains: &impl Chains) {
+    let begin = chains.begin();
+    let mut next = Some(bucket);
+    while let Some(part) = next {
+        // First no more buckets, then no more entries: what is seen below is all there ever is.
+        let control = old.control_word(part).fetch_or(Control::FROZEN, Ordering::AcqRel);
+        next = Control(control).overflow().map(|number| old.primaries() + number);
+        for index in 0..table::ENTRIES {
+            let entry = old.slot(part, index).hold();
+            if entry.tag() != 0 && !entry.is_tentative() {
+                split_chain(old, new, bucket, entry, begin, chains);
+            }
+        }
+    }
+}
+
+/// Gives each of the two new buckets the newest record of `entry`'s chain that belongs to it. The
+/// older part of the chain is shared; records that belong elsewhere are passed over by their key.
+fn split_chain(
+    old: &Table,
+    new: &Table,
+    bucket: u64,
+    entry: Entry,
+    begin: LogicalAddress,
+    chains: &impl Chains,
+) {
+    let mut placed = [false; 2];
+    let mut address = entry.address();
+    while address != LogicalAddress::NULL && address >= begin && placed != [true, true] {
+        let node = chains.node(address);
+        let is_upper = u64::from(node.hash_low) & old.primaries() != 0;
+        let placed = &mut placed[usize::from(is_upper)];
+        if !node.is_dead && !*placed {
+            let target = if is_upper { bucket + old.primaries() } else { bucket };
+            new.place(target, Entry::new(entry.tag(), address));
+            *placed = true;
+        }
+        address = node.previous;
+    }
+}

@@ -1,0 +1,29 @@
+//! [`Interrupt`]: why an attempt at an operation has to leave its epoch and start again.
+
+use ferrokit_engine::Error;
+
+/// Why an attempt stopped. No attempt ever waits for another thread while it is in an epoch and
+/// needs that thread to see a later one: it stops, and whoever runs it waits outside.
+#[derive(Debug)]
+pub(crate) enum Interrupt {
+    /// Somebody holds a latch on the way, or moved what was found.
+    Again,
+    /// The log has no room for so many words.
+    NoSpace {
+        /// Words asked for.
+        words: u64,
+    },
+    /// The index has no room for another entry.
+    IndexFull,
+    /// It failed for good.
+    Failed(Error),
+}
+
+impl From<Error> for Interrupt {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// The result of an attempt.
+pub(crate) type Attempt<T> = Result<T, Interrupt>;

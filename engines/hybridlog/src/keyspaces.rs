@@ -1,0 +1,196 @@
+//! [`Keyspaces`]: which space of records each keyspace shows.
+//!
+//! Every record carries the number of its *space*; a keyspace is the name of a space. Clearing
+//! gives the keyspace a new, empty space, swapping exchanges two: constant time whatever they hold.
+//! Records of a space without a name are dead, and compaction collects them.
+//!
+//! An exchange is a moment in which nobody is inside: the gate closes, so that operations that
+//! enter leave again; once all that were inside have left, the table is replaced and the gate
+//! opens. No operation sees one keyspace before the exchange and another one after it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ferrokit_engine::{Error, ErrorKind, KeyspaceId, Result};
+
+use crate::epoch::{Epochs, Guard, Protected};
+use crate::interrupt::{Attempt, Interrupt};
+use crate::primitive::{AtomicU64, Ordering, OwnLine};
+
+/// Space numbers are below this: a record has 48 bits for them.
+const MAX_SPACES: u64 = 1 << 48;
+
+/// The records a keyspace shows.
+pub(crate) struct Space {
+    id: u64,
+    entries: OwnLine<AtomicU64>,
+}
+
+impl Space {
+    fn new(id: u64) -> Arc<Self> {
+        Arc::new(Self { id, entries: OwnLine(AtomicU64::new(0)) })
+    }
+
+    /// The number its records carry.
+    #[inline]
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Counts a key that came.
+    #[inline]
+    pub(crate) fn count_added(&self) {
+        self.entries.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a key that went.
+    #[inline]
+    pub(crate) fn count_removed(&self) {
+        self.entries.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The number of keys, expired ones that are still stored included.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The spaces of all keyspaces at one moment.
+pub(crate) struct Spaces {
+    by_keyspace: Vec<Arc<Space>>,
+    by_id: HashMap<u64, Arc<Space>>,
+}
+
+impl Spaces {
+    fn new(by_keyspace: Vec<Arc<Space>>) -> Self {
+        let by_id = by_keyspace.iter().map(|space| (space.id, Arc::clone(space))).collect();
+        Self { by_keyspace, by_id }
+    }
+
+    /// The space of a keyspace.
+    ///
+    /// # Errors
+    /// `InvalidArgument` beyond the number of keyspaces.
+    #[inline]
+    pub(crate) fn of(&self, keyspace: KeyspaceId) -> Result<&Space> {
+        match self.by_keyspace.get(keyspace.0 as usize) {
+            Some(space) => Ok(space),
+            None => Err(Error::invalid("keyspace", "the keyspace id is beyond the limit")),
+        }
+    }
+
+    /// The space of that number, if a keyspace shows it.
+    pub(crate) fn by_id(&self, id: u64) -> Option<&Space> {
+        self.by_id.get(&id).map(|space| &**space)
+    }
+}
+
+/// The keyspaces.
+pub(crate) struct Keyspaces {
+    spaces: Protected<Spaces>,
+    /// 1 while an exchange waits for everybody to leave.
+    gate: OwnLine<AtomicU64>,
+    /// The next space number. Held during an exchange, never by somebody inside an epoch.
+    exchange: Mutex<u64>,
+    epochs: Arc<Epochs>,
+}
+
+impl Keyspaces {
+    /// `count` empty keyspaces.
+    pub(crate) fn new(count: u32, epochs: Arc<Epochs>) -> Self {
+        let by_keyspace: Vec<_> = (0..u64::from(count)).map(Space::new).collect();
+        Self {
+            spaces: Protected::new(Spaces::new(by_keyspace), Arc::clone(&epochs)),
+            gate: OwnLine(AtomicU64::new(0)),
+            exchange: Mutex::new(u64::from(count)),
+            epochs,
+        }
+    }
+
+    /// The spaces of this moment, which lasts until the guard is dropped.
+    ///
+    /// # Errors
+    /// `Again` while an exchange is under way.
+    #[inline]
+    pub(crate) fn load<'g>(&'g self, guard: &'g Guard<'_>) -> Attempt<&'g Spaces> {
+        if self.gate.0.load(Ordering::SeqCst) != 0 {
+            return Err(Interrupt::Again);
+        }
+        Ok(self.spaces.load(guard))
+    }
+
+    /// Gives a keyspace a new, empty space. Answers how many keys it had.
+    ///
+    /// # Errors
+    /// `InvalidArgument` beyond the number of keyspaces; `Busy` if an operation does not end;
+    /// `OutOfSpace` when space numbers are used up.
+    pub(crate) fn clear(&self, keyspace: KeyspaceId) -> Result<u64> {
+        self.exchange("clear_keyspace", |by_keyspace, next_id| {
+            if *next_id >= MAX_SPACES {
+                return Err(Error::new(
+                    ErrorKind::OutOfSpace,
+                    "clear_keyspace",
+                    "all 2^48 space numbers were used; open a new engine",
+                ));
+            }
+            let place = by_keyspace.get_mut(keyspace.0 as usize).ok_or_else(no_such_keyspace)?;
+            let old = std::mem::replace(place, Space::new(*next_id));
+            *next_id += 1;
+            Ok(old.entries())
+        })
+    }
+
+    /// Exchanges the spaces of two keyspaces.
+    ///
+    /// # Errors
+    /// As [`clear`](Self::clear).
+    pub(crate) fn swap(&self, a: KeyspaceId, b: KeyspaceId) -> Result<()> {
+        self.exchange("swap_keyspaces", |by_keyspace, _| {
+            let (a, b) = (a.0 as usize, b.0 as usize);
+            if a.max(b) >= by_keyspace.len() {
+                return Err(no_such_keyspace());
+            }
+            by_keyspace.swap(a, b);
+            Ok(())
+        })
+    }
+
+    fn exchange<T>(
+        &self,
+        operation: &'static str,
+        change: impl FnOnce(&mut Vec<Arc<Space>>, &mut u64) -> Result<T>,
+    ) -> Result<T> {
+        let mut next_id = self.exchange.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = ClosedGate::close(&self.gate.0);
+        let ended = self.epochs.bump();
+        if self.epochs.wait_safe(ended).is_err() {
+            return Err(Error::new(ErrorKind::Busy, operation, "an operation does not end"));
+        }
+        let mut by_keyspace = self.spaces.load(&self.epochs.enter()).by_keyspace.clone();
+        let result = change(&mut by_keyspace, &mut next_id)?;
+        self.spaces.replace(Spaces::new(by_keyspace));
+        drop(gate);
+        Ok(result)
+    }
+}
+
+/// Opens the gate again however the exchange ends.
+struct ClosedGate<'a>(&'a AtomicU64);
+
+impl<'a> ClosedGate<'a> {
+    fn close(gate: &'a AtomicU64) -> Self {
+        gate.store(1, Ordering::SeqCst);
+        Self(gate)
+    }
+}
+
+impl Drop for ClosedGate<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::SeqCst);
+    }
+}
+
+#[cold]
+fn no_such_keyspace() -> Error {
+    Error::invalid("keyspace", "the keyspace id is beyond the limit")
+}
