@@ -10,6 +10,7 @@
 //! | [`background`] | named maintenance jobs |
 //! | [`sim`] | the simulated machine: files, time, jobs, faults and crashes in memory |
 //! | [`pmem`] | [`Pmem`]: persistent memory |
+//! | [`log`] | the one logical [`Log`] of an engine, with group commit |
 //! | [`host`] | [`Host`]: environment, files and jobs together |
 //! | [`testing`] | the behaviour every [`Fs`] shares, as cases to run |
 
@@ -19,6 +20,7 @@ mod completion;
 mod dir_lock;
 pub mod fs;
 pub mod host;
+pub mod log;
 pub mod pmem;
 mod posix;
 pub mod sim;
@@ -30,5 +32,6 @@ pub use background::{Background, Job, JobControl, JobHandle, Progress, ThreadBac
 pub use dir_lock::LOCK_FILE_NAME;
 pub use fs::{DirEntry, DirLock, File, Fs, Mapping, OpenMode};
 pub use host::{Host, IoBackend};
+pub use log::{Appended, Log, LogConfig, LogPosition, LogReader};
 pub use pmem::{Pmem, PmemKind, PmemProvider, PmemRegion};
 pub use threads::{ThreadsFs, ThreadsOptions};
