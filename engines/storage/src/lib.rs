@@ -7,6 +7,7 @@
 //! | [`fs`] | the traits [`Fs`] and [`File`]: what a file system gives |
 //! | [`threads`] | [`ThreadsFs`]: files on a pool of I/O threads |
 //! | [`atomic_file`] | replacing a file atomically |
+//! | [`codec`] | [`BlockCodec`]: blocks compressed, encrypted, checksummed |
 //! | [`background`] | named maintenance jobs |
 //! | [`sim`] | the simulated machine: files, time, jobs, faults and crashes in memory |
 //! | [`pmem`] | [`Pmem`]: persistent memory |
@@ -16,6 +17,7 @@
 
 pub mod atomic_file;
 pub mod background;
+pub mod codec;
 mod completion;
 mod dir_lock;
 pub mod fs;
@@ -29,6 +31,7 @@ pub mod threads;
 
 pub use atomic_file::{remove_temporary_files, replace_file};
 pub use background::{Background, Job, JobControl, JobHandle, Progress, ThreadBackground};
+pub use codec::{BlockCodec, BlockContext, Compression, FileKey, KeyId, KeyRing, WrappedKey};
 pub use dir_lock::LOCK_FILE_NAME;
 pub use fs::{DirEntry, DirLock, File, Fs, Mapping, OpenMode};
 pub use host::{Host, IoBackend};
