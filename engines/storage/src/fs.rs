@@ -8,6 +8,7 @@
 //! Paths are UTF-8 with `/` between components.
 
 use std::ops::Deref;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use ferrokit_engine::{Op, Result};
@@ -107,6 +108,28 @@ pub trait Fs: Send + Sync {
     /// # Errors
     /// `Locked` if it is locked elsewhere, `Io`.
     fn lock_dir(&self, path: &str) -> Result<Box<dyn DirLock>>;
+
+    /// Gives the calling thread a way of its own to the device, where the backend has such a thing:
+    /// what the thread begins is then completed by the thread itself (see [`ThreadIo`]). For the
+    /// threads of a server; others have no need of it.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the thread has one already, `Io`, `Unsupported` where a resource for it
+    /// is refused.
+    fn register_thread(&self) -> Result<Option<Box<dyn ThreadIo>>> {
+        Ok(None)
+    }
+}
+
+/// A thread's own way to the device. It stays on its thread.
+///
+/// Its descriptor is readable when there are completions: the thread's runtime polls it, and calls
+/// [`drive`](Self::drive) when it is, and whenever it has begun operations that nobody polls yet.
+/// Dropping it waits for the operations that are under way.
+pub trait ThreadIo: AsRawFd {
+    /// Submits what was begun, completes what is done, wakes the futures concerned; answers how
+    /// many. Never waits.
+    fn drive(&self) -> usize;
 }
 
 /// An open file.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use ferrokit_engine::{Env, Result, block_on};
+use ferrokit_engine::{Env, Error, ErrorKind, Result, block_on};
 
 use crate::background::{Background, ThreadBackground};
 use crate::fs::Fs;
@@ -23,28 +23,72 @@ pub struct Host {
     pub background: Arc<dyn Background>,
 }
 
+/// Overrides [`IoBackend::Auto`].
+const IO_VARIABLE: &str = "FERROKIT_IO";
+
 /// How files are reached on a real machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum IoBackend {
-    /// The best the machine allows.
+    /// io_uring, or threads where it is refused. The environment variable `FERROKIT_IO`, set to
+    /// `uring` or `threads`, decides instead.
     #[default]
     Auto,
+    /// io_uring, or an error.
+    Uring,
     /// A pool of threads.
     Threads,
+}
+
+impl IoBackend {
+    /// What the environment says in the place of [`Auto`](Self::Auto).
+    fn from_environment() -> Result<Self> {
+        match std::env::var(IO_VARIABLE).as_deref() {
+            Err(std::env::VarError::NotPresent) | Ok("" | "auto") => Ok(Self::Auto),
+            Ok("uring") => Ok(Self::Uring),
+            Ok("threads") => Ok(Self::Threads),
+            _ => Err(Error::invalid(
+                "host.system",
+                format!("the environment variable {IO_VARIABLE} must be uring, threads or auto"),
+            )),
+        }
+    }
+
+    fn open(self, env: &Env) -> Result<Arc<dyn Fs>> {
+        match self {
+            Self::Threads => Ok(Arc::new(ThreadsFs::new(env, ThreadsOptions::default())?)),
+            Self::Uring => uring(env),
+            Self::Auto => match uring(env) {
+                Err(error) if error.kind() == ErrorKind::Unsupported => {
+                    tracing::warn!(%error, "io_uring is refused; files go through threads");
+                    Self::Threads.open(env)
+                }
+                answer => answer,
+            },
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn uring(env: &Env) -> Result<Arc<dyn Fs>> {
+    use crate::uring::{UringFs, UringOptions};
+    Ok(Arc::new(UringFs::new(env, UringOptions::default())?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn uring(_: &Env) -> Result<Arc<dyn Fs>> {
+    Err(Error::unsupported("host.system", "io_uring is a facility of Linux"))
 }
 
 impl Host {
     /// This machine: its clock and threads, its files through `io`, a thread for each job.
     ///
     /// # Errors
-    /// `Io` if no threads are to be had.
+    /// `Unsupported` if [`IoBackend::Uring`] is asked for and refused, `InvalidArgument` for a bad
+    /// `FERROKIT_IO`, `Io` if no threads are to be had.
     pub fn system(io: IoBackend) -> Result<Self> {
         let env = Env::system();
-        let fs: Arc<dyn Fs> = match io {
-            IoBackend::Auto | IoBackend::Threads => {
-                Arc::new(ThreadsFs::new(&env, ThreadsOptions::default())?)
-            }
-        };
+        let io = if io == IoBackend::Auto { IoBackend::from_environment()? } else { io };
+        let fs = io.open(&env)?;
         let background = Arc::new(ThreadBackground::new(&env));
         Ok(Self { env, fs, background })
     }

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`fs`] | the traits [`Fs`] and [`File`]: what a file system gives |
 //! | [`threads`] | [`ThreadsFs`]: files on a pool of I/O threads |
+//! | `uring` | `UringFs`: files through io_uring (Linux) |
 //! | [`atomic_file`] | replacing a file atomically |
 //! | [`codec`] | [`BlockCodec`]: blocks compressed, encrypted, checksummed |
 //! | [`background`] | named maintenance jobs |
@@ -17,6 +18,7 @@
 
 pub mod atomic_file;
 pub mod background;
+mod bounded_queue;
 pub mod codec;
 mod completion;
 mod dir_lock;
@@ -28,13 +30,17 @@ mod posix;
 pub mod sim;
 pub mod testing;
 pub mod threads;
+#[cfg(target_os = "linux")]
+pub mod uring;
 
 pub use atomic_file::{remove_temporary_files, replace_file};
 pub use background::{Background, Job, JobControl, JobHandle, Progress, ThreadBackground};
 pub use codec::{BlockCodec, BlockContext, Compression, FileKey, KeyId, KeyRing, WrappedKey};
 pub use dir_lock::LOCK_FILE_NAME;
-pub use fs::{DirEntry, DirLock, File, Fs, Mapping, OpenMode};
+pub use fs::{DirEntry, DirLock, File, Fs, Mapping, OpenMode, ThreadIo};
 pub use host::{Host, IoBackend};
 pub use log::{Appended, Log, LogConfig, LogPosition, LogReader};
 pub use pmem::{Pmem, PmemKind, PmemProvider, PmemRegion};
 pub use threads::{ThreadsFs, ThreadsOptions};
+#[cfg(target_os = "linux")]
+pub use uring::{UringFs, UringOptions};

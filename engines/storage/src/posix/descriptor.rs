@@ -149,24 +149,14 @@ impl Descriptor {
     /// Gives the space of a range back; blocks.
     pub(crate) fn punch_hole(&self, offset: u64, len: u64) -> Result<()> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        self.fallocate(flags, offset, len).map_err(|errno| self.punch_error(offset, errno.into()))
-    }
-
-    /// The failure of a hole punch.
-    #[cold]
-    pub(crate) fn punch_error(&self, offset: u64, source: io::Error) -> Error {
-        let errno = source.raw_os_error();
-        if errno == Some(Errno::OPNOTSUPP.raw_os_error())
-            || errno == Some(Errno::NOSYS.raw_os_error())
-        {
-            return Error::new(
-                ErrorKind::Unsupported,
+        self.fallocate(flags, offset, len).map_err(|errno| match errno {
+            Errno::OPNOTSUPP | Errno::NOSYS => Error::unsupported(
                 "file.punch_hole",
                 "the file system cannot give space back inside a file",
             )
-            .with_file(&self.path);
-        }
-        self.error("file.punch_hole", offset, source)
+            .with_file(&self.path),
+            _ => self.error("file.punch_hole", offset, errno.into()),
+        })
     }
 
     fn fallocate(&self, flags: FallocateFlags, offset: u64, len: u64) -> Result<(), Errno> {
