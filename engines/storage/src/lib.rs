@@ -13,13 +13,16 @@
 //! | [`sim`] | the simulated machine: files, time, jobs, faults and crashes in memory |
 //! | [`pmem`] | [`Pmem`]: persistent memory |
 //! | [`log`] | the one logical [`Log`] of an engine, with group commit |
+//! | [`commit_gate`] | what a reader must wait for before it shows what it saw |
 //! | [`host`] | [`Host`]: environment, files and jobs together |
 //! | [`testing`] | the behaviour every [`Fs`] shares, as cases to run |
 
 pub mod atomic_file;
+mod atomics;
 pub mod background;
 mod bounded_queue;
 pub mod codec;
+pub mod commit_gate;
 mod completion;
 mod dir_lock;
 pub mod fs;
@@ -36,6 +39,7 @@ pub mod uring;
 pub use atomic_file::{remove_temporary_files, replace_file};
 pub use background::{Background, Job, JobControl, JobHandle, Progress, ThreadBackground};
 pub use codec::{BlockCodec, BlockContext, Compression, FileKey, KeyId, KeyRing, WrappedKey};
+pub use commit_gate::CommitGate;
 pub use dir_lock::LOCK_FILE_NAME;
 pub use fs::{DirEntry, DirLock, File, Fs, Mapping, OpenMode, ThreadIo};
 pub use host::{Host, IoBackend};

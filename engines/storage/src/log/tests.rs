@@ -384,6 +384,50 @@ fn many_records_share_one_sync() {
 }
 
 #[test]
+fn many_threads_commit_while_one_reads() {
+    const WRITERS: u64 = 4;
+    const RECORDS: u64 = 200;
+    let machine = SimMachine::new(2);
+    let host = machine.threaded_host();
+    let nothing_yet = &mut |_, _: &[u8]| panic!("the log is new");
+    let log = Log::open(&host, DIRECTORY, small(), LogPosition(0), nothing_yet).unwrap();
+    let mut reader = log.retain(Some(LogPosition(0))).unwrap();
+    let mut read_back = Vec::new();
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let log = &log;
+            scope.spawn(move || {
+                for index in 0..RECORDS {
+                    log.room().wait().unwrap();
+                    let durability =
+                        if index % 2 == 0 { Durability::Synced } else { Durability::Os };
+                    let bytes = [writer.to_le_bytes(), index.to_le_bytes()].concat();
+                    let ticket = append(log, &bytes, durability);
+                    log.committed(ticket).wait().unwrap();
+                    assert!(log.durable(durability).0 >= ticket.os);
+                }
+            });
+        }
+        while read_back.len() < (WRITERS * RECORDS) as usize {
+            read_back.extend(read(&mut reader, &host, 500).unwrap());
+        }
+    });
+    let end = log.durable(Durability::Synced);
+    drop((reader, log));
+    let (log, recovered) = open(&machine.crash(CrashMode::DropUnsynced)).unwrap();
+    assert!(log.end() >= end);
+    for (index, (_, bytes)) in recovered.iter().enumerate() {
+        assert_eq!(*bytes, read_back[index]);
+    }
+    for writer in 0..WRITERS {
+        let of_writer = read_back.iter().filter(|bytes| bytes[..8] == writer.to_le_bytes());
+        let indexes: Vec<u64> =
+            of_writer.map(|bytes| u64::from_le_bytes(bytes[8..].try_into().unwrap())).collect();
+        assert_eq!(indexes, (0..RECORDS).collect::<Vec<u64>>());
+    }
+}
+
+#[test]
 fn a_full_buffer_holds_writers_back() {
     let machine = SimMachine::new(2);
     let (log, _) = open(&machine).unwrap();

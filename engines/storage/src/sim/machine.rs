@@ -11,6 +11,7 @@ use super::disk::Disk;
 use super::faults::FaultPlan;
 use super::fs::SimFs;
 use super::rng::{Rng, mix};
+use crate::background::ThreadBackground;
 use crate::host::Host;
 
 /// Where the wall clock starts: in 2025.
@@ -62,6 +63,14 @@ impl SimMachine {
             fs: Arc::new(self.fs()),
             background: Arc::new(self.background.clone()),
         }
+    }
+
+    /// The machine for concurrent tests: the same files and clock, but jobs and spawned threads
+    /// are real ones, and it is they that decide the order.
+    pub fn threaded_host(&self) -> Host {
+        let env = Env { spawner: Env::system().spawner, ..self.env.clone() };
+        let background = Arc::new(ThreadBackground::new(&env));
+        Host { env, fs: Arc::new(self.fs()), background }
     }
 
     /// The file system.
