@@ -35,3 +35,7 @@ mod store;
 
 pub use config::HybridLogConfig;
 pub use engine::HybridLogEngine;
+
+#[cfg(test)]
+#[cfg(loom)]
+mod models;

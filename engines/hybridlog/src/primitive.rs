@@ -27,6 +27,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     /// Doublings of the spin before the thread yields instead.
+    #[cfg(not(loom))]
     const SPIN_DOUBLINGS: u32 = 5;
 
     /// Waits a little longer than the time before.

@@ -170,22 +170,38 @@ impl HashIndex {
         bucket: u64,
         chains: &impl Chains,
     ) -> Attempt<()> {
-        if old.control(bucket).is_migrated() {
+        if !migrate_bucket(old, &tables.current, bucket, chains)? {
             return Ok(());
         }
-        match old.latch(bucket) {
-            Err(_) if old.control(bucket).is_migrated() => return Ok(()),
-            latched => latched?,
-        }
-        split_bucket(old, &tables.current, bucket, chains);
-        let control = old.control(bucket).migrated().unlatched();
-        old.control_word(bucket).store(control.0, Ordering::Release);
         if old.migrated.0.fetch_add(1, Ordering::AcqRel) + 1 == old.primaries() {
             let _growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
             self.tables.replace(Tables { current: Arc::clone(&tables.current), old: None });
         }
         Ok(())
     }
+}
+
+/// Migrates one bucket; `false` if somebody did.
+///
+/// # Errors
+/// `Again` while somebody else has its latch.
+pub(crate) fn migrate_bucket(
+    old: &Table,
+    new: &Table,
+    bucket: u64,
+    chains: &impl Chains,
+) -> Attempt<bool> {
+    if old.control(bucket).is_migrated() {
+        return Ok(false);
+    }
+    match old.latch(bucket) {
+        Err(_) if old.control(bucket).is_migrated() => return Ok(false),
+        latched => latched?,
+    }
+    split_bucket(old, new, bucket, chains);
+    let control = old.control(bucket).migrated().unlatched();
+    old.control_word(bucket).store(control.0, Ordering::Release);
+    Ok(true)
 }
 
 /// Copies the entries of a latched bucket of `old` into its two buckets of `new`, and leaves every
