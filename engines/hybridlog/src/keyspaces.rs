@@ -194,3 +194,48 @@ impl Drop for ClosedGate<'_> {
 fn no_such_keyspace() -> Error {
     Error::invalid("keyspace", "the keyspace id is beyond the limit")
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exchange_waits_until_nobody_is_inside_and_keeps_newcomers_out() {
+        let epochs = Arc::new(Epochs::new(4));
+        let keyspaces = Keyspaces::new(2, Arc::clone(&epochs));
+        let id = |guard: &Guard<'_>, keyspace| {
+            keyspaces.load(guard).unwrap().of(KeyspaceId(keyspace)).unwrap().id()
+        };
+        let inside = epochs.enter();
+        assert_eq!(id(&inside, 0), 0);
+        std::thread::scope(|scope| {
+            let swap = scope.spawn(|| keyspaces.swap(KeyspaceId(0), KeyspaceId(1)));
+            while keyspaces.gate.0.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            for _ in 0..1000 {
+                std::thread::yield_now();
+                assert!(!swap.is_finished(), "somebody inside works with the old names");
+                assert!(keyspaces.load(&epochs.enter()).is_err(), "the gate is closed");
+            }
+            drop(inside);
+            swap.join().unwrap().unwrap();
+        });
+        assert_eq!((id(&epochs.enter(), 0), id(&epochs.enter(), 1)), (1, 0));
+    }
+
+    #[test]
+    fn a_cleared_keyspace_has_a_space_that_never_was() {
+        let epochs = Arc::new(Epochs::new(4));
+        let keyspaces = Keyspaces::new(2, Arc::clone(&epochs));
+        keyspaces.load(&epochs.enter()).unwrap().of(KeyspaceId(1)).unwrap().count_added();
+        assert_eq!(keyspaces.clear(KeyspaceId(1)).unwrap(), 1);
+        let guard = epochs.enter();
+        let spaces = keyspaces.load(&guard).unwrap();
+        let space = spaces.of(KeyspaceId(1)).unwrap();
+        assert_eq!((space.id(), space.entries()), (2, 0));
+        assert!(spaces.by_id(1).is_none() && spaces.by_id(2).is_some());
+        assert!(spaces.of(KeyspaceId(2)).is_err());
+    }
+}

@@ -121,13 +121,18 @@ fn a_batch_that_does_not_fit_leaves_nothing() {
         stored += 1;
     }
     let mut batch = ferrokit_engine::WriteBatch::new();
-    batch.delete(KS, &1_u64.to_le_bytes());
-    for key in 0..8_u64 {
-        batch.put(KS, format!("new {key}").as_bytes(), &[1; 400], None);
+    for attempt in 0..50_u64 {
+        batch.clear();
+        batch.delete(KS, &1_u64.to_le_bytes());
+        // The small ones still fit; the records of those are given up again.
+        for key in 0..4_u64 {
+            batch.put(KS, format!("small {attempt} {key}").as_bytes(), &[1; 8], None);
+            batch.put(KS, format!("large {attempt} {key}").as_bytes(), &[1; 900], None);
+        }
+        let error = engine.write(&batch, &WRITE).wait().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutOfSpace);
+        assert_eq!(sweep(&engine, KS, 100).len() as u64, stored);
     }
-    let error = engine.write(&batch, &WRITE).wait().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::OutOfSpace);
-    assert_eq!(sweep(&engine, KS, 100).len() as u64, stored);
     assert_eq!(get(&engine, KS, &1_u64.to_le_bytes()), Some(vec![7; 300]));
     engine.clear_keyspace(KS, &WRITE).wait().unwrap();
     engine.write(&batch, &WRITE).wait().unwrap();

@@ -195,6 +195,19 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_is_claimable_when_nothing_lives_behind_it() {
+        let entry = Entry::new(3, LogicalAddress::from_low_bits(10));
+        let begin = LogicalAddress::from_low_bits;
+        assert!(Entry::FREE.is_claimable(begin(0)));
+        assert!(entry.is_claimable(begin(11)), "its whole chain was given up");
+        assert!(!entry.is_claimable(begin(10)));
+        assert!(
+            !entry.held().is_claimable(begin(11)) && !entry.tentative().is_claimable(begin(11))
+        );
+        assert!(!Entry::new(3, LogicalAddress::NULL).is_claimable(begin(11)), "one is on its way");
+    }
+
+    #[test]
     fn a_version_change_shows_and_an_overflow_bucket_does_not() {
         let control = Control(0);
         assert_eq!(

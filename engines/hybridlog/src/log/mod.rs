@@ -361,6 +361,7 @@ mod tests {
         assert!(log.allocate(64, Purpose::Write).is_err());
         let inside = log.epochs.enter();
         let epoch = log.release_oldest();
+        log.epochs.run_actions();
         assert!(log.allocate(64, Purpose::Write).is_err(), "somebody may still read the page");
         assert!(!log.epochs.is_safe(epoch));
         drop(inside);
