@@ -5,7 +5,7 @@ mod common;
 use common::TempDir;
 use ferrokit_engine::Env;
 use ferrokit_storage::testing::fs_suite::{self, Blocking};
-use ferrokit_storage::{ThreadsFs, ThreadsOptions};
+use ferrokit_storage::{Fs, ThreadsFs, ThreadsOptions};
 
 #[test]
 fn threads() {
@@ -22,6 +22,13 @@ fn threads_with_the_smallest_pool() {
     fs_suite::run(&fs, &Blocking, directory.path());
 }
 
+#[test]
+fn sim() {
+    let machine = ferrokit_storage::sim::SimMachine::new(1);
+    machine.fs().create_dir_all("d").unwrap();
+    fs_suite::run(&machine.fs(), &Blocking, "d");
+}
+
 #[cfg(target_os = "linux")]
 mod uring {
     use std::os::fd::BorrowedFd;
@@ -30,7 +37,7 @@ mod uring {
     use super::*;
     use ferrokit_engine::{Op, Result};
     use ferrokit_storage::testing::fs_suite::Waiter;
-    use ferrokit_storage::{Fs, ThreadIo, UringFs, UringOptions};
+    use ferrokit_storage::{ThreadIo, UringFs, UringOptions};
 
     fn small() -> UringOptions {
         UringOptions { shared_entries: 2, thread_entries: 2, queue_len: 1 }

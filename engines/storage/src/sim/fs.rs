@@ -83,6 +83,10 @@ impl Fs for SimFs {
             return disk.check_alive("fs.create_dir_all", path);
         }
         disk.start(OpKind::CreateDir, path)?;
+        if disk.written.has_file_on_the_way(&normal) {
+            let exists = io::Error::from(io::ErrorKind::AlreadyExists);
+            return Err(Error::io("fs.create_dir_all", exists).with_file(path));
+        }
         // Durable at once; a removal of the same name that was not synced comes before it.
         disk.sync_names(|op| matches!(op, NameOp::RemoveDir { path } if is_within(&normal, path)));
         disk.written.create_dir_all(&normal);

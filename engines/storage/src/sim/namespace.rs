@@ -90,6 +90,15 @@ impl Namespace {
         }
     }
 
+    /// Whether a component of `path` is the name of a file.
+    pub(super) fn has_file_on_the_way(&self, path: &str) -> bool {
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        ends.map(|end| path.get(..end).unwrap_or(path)).any(|prefix| {
+            let (dir, name) = prefix.rsplit_once('/').unwrap_or(("", prefix));
+            self.dirs.get(dir).is_some_and(|names| names.contains_key(name))
+        })
+    }
+
     pub(super) fn has_dir(&self, path: &str) -> bool {
         self.dirs.contains_key(path)
     }
