@@ -1,1 +1,97 @@
-//! The conformance suite every ferrokit engine instantiates.
+//! The conformance suite that every ferrokit engine instantiates in one line:
+//!
+//! ```text
+//! ferrokit_conformance::suite!(lsm, LsmFactory);
+//! ferrokit_conformance::suite!(lsm_threads, LsmFactory, on: Threads);
+//! ferrokit_conformance::suite!(dash, DashFactory, groups: [point, batch, update, sweep]);
+//! ```
+//!
+//! Each line expands to a module with one named `#[test]` per case (`lsm::point::put_then_get`)
+//! and a `summary` that prints which cases do not apply, and why.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`factory`] | [`EngineFactory`], what an engine's crate provides |
+//! | [`lab`] | the machine a case runs on, with its engine: reopen, crash, move the clock |
+//! | [`case`](mod@case) | what a case is and needs |
+//! | [`cases`] | the groups |
+//!
+//! # Environment
+//! - `FERROKIT_CASES`: how many random sequences the model cases run (24 unless set).
+//! - `FERROKIT_SEED`: the seed of random choices; every failure prints the one it used.
+//! - `FERROKIT_SOAK=1`: crash and fault cases visit every I/O instead of an even sample.
+//! - `FERROKIT_CASE_SECONDS`: when a case counts as hanging (600 unless set).
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a case fails by panicking")]
+#![allow(clippy::missing_panics_doc, reason = "a case fails by panicking")]
+
+pub mod case;
+pub mod cases;
+pub mod factory;
+pub mod lab;
+mod random;
+pub mod world;
+
+pub use case::{Case, Group, Need, run_case, summarize};
+pub use factory::{EngineFactory, Options, Size};
+pub use lab::{Lab, Machine};
+pub use random::Rng;
+pub use world::World;
+
+/// Expands to one `#[test]` per case for the engine of a factory: see the crate's documentation.
+///
+/// `suite!(name, factory)`, then optionally `on: Sim | Threads | Uring` (the machine, `Sim` unless
+/// given) and `groups: [..]` (all unless given), in this order. `factory` is an expression.
+#[macro_export]
+macro_rules! suite {
+    ($name:ident, $factory:expr) => {
+        $crate::suite!($name, $factory, on: Sim);
+    };
+    ($name:ident, $factory:expr, groups: [$($group:ident),* $(,)?]) => {
+        $crate::suite!($name, $factory, on: Sim, groups: [$($group),*]);
+    };
+    ($name:ident, $factory:expr, on: $machine:ident) => {
+        $crate::suite!($name, $factory, on: $machine, groups: [
+            point, batch, update, sweep, keyspace, scan, ttl,
+        ]);
+    };
+    ($name:ident, $factory:expr, on: $machine:ident, groups: [$($group:ident),* $(,)?]) => {
+        mod $name {
+            #[allow(unused_imports, reason = "the factory may be a path")]
+            use super::*;
+
+            $($crate::suite!(@group $group, $factory, $crate::Machine::$machine);)*
+
+            #[test]
+            fn summary() {
+                $crate::summarize(
+                    $factory,
+                    $crate::Machine::$machine,
+                    &[$(&$crate::cases::$group::GROUP),*],
+                );
+            }
+        }
+    };
+    (@group point, $factory:expr, $machine:expr) => {
+        mod point { use super::*; $crate::__suite_point!($factory, $machine); }
+    };
+    (@group batch, $factory:expr, $machine:expr) => {
+        mod batch { use super::*; $crate::__suite_batch!($factory, $machine); }
+    };
+    (@group update, $factory:expr, $machine:expr) => {
+        mod update { use super::*; $crate::__suite_update!($factory, $machine); }
+    };
+    (@group sweep, $factory:expr, $machine:expr) => {
+        mod sweep { use super::*; $crate::__suite_sweep!($factory, $machine); }
+    };
+    (@group keyspace, $factory:expr, $machine:expr) => {
+        mod keyspace { use super::*; $crate::__suite_keyspace!($factory, $machine); }
+    };
+    (@group scan, $factory:expr, $machine:expr) => {
+        mod scan { use super::*; $crate::__suite_scan!($factory, $machine); }
+    };
+    (@group ttl, $factory:expr, $machine:expr) => {
+        mod ttl { use super::*; $crate::__suite_ttl!($factory, $machine); }
+    };
+}
