@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(id(&inside, 0), 0);
         std::thread::scope(|scope| {
             let swap = scope.spawn(|| keyspaces.swap(KeyspaceId(0), KeyspaceId(1)));
-            while keyspaces.gate.0.load(Ordering::SeqCst) == 0 {
+            while keyspaces.gate.0.load(Ordering::SeqCst) == 0 && !swap.is_finished() {
                 std::thread::yield_now();
             }
             for _ in 0..1000 {

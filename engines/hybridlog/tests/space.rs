@@ -140,6 +140,30 @@ fn a_batch_that_does_not_fit_leaves_nothing() {
 }
 
 #[test]
+fn a_batch_refused_half_way_gives_its_records_up_again() {
+    let (_machine, engine) = open(tiny(16));
+    let mut written = 0_u64;
+    // The batch that is refused has written some of its records by then.
+    for number in 0..100_u64 {
+        let mut batch = ferrokit_engine::WriteBatch::new();
+        for key in 0..8_u64 {
+            batch.put(KS, format!("{number} {key}").as_bytes(), &[1; 400], None);
+        }
+        written += u64::from(engine.write(&batch, &WRITE).wait().is_ok());
+    }
+    assert!((8..20).contains(&written), "{written}");
+    assert_eq!(sweep(&engine, KS, 100).len() as u64, written * 8);
+    for key in 0..8_u64 {
+        engine.delete(KS, format!("0 {key}").as_bytes(), &WRITE).wait().unwrap();
+        engine.delete(KS, format!("1 {key}").as_bytes(), &WRITE).wait().unwrap();
+    }
+    // Compaction passes what was given up.
+    for round in 0..200_usize {
+        put(&engine, b"k", &vec![2; round * 7]);
+    }
+}
+
+#[test]
 fn a_full_index_is_refused_and_loses_nothing() {
     let config = ferrokit_hybridlog::HybridLogConfig { index_bytes_max: 64, ..tiny(256) };
     let (_machine, engine) = open(config);
