@@ -30,17 +30,21 @@ pub struct ThreadsOptions {
     pub threads: usize,
     /// Operations queued for a thread. Further ones wait in their futures.
     pub queue_len: usize,
+    /// Whether a read is first tried on the caller's thread, where it is answered if the page cache
+    /// has it all. Without that every read goes through a thread, for comparison.
+    pub reads_cached_inline: bool,
 }
 
 impl Default for ThreadsOptions {
     fn default() -> Self {
-        Self { threads: 8, queue_len: 256 }
+        Self { threads: 8, queue_len: 256, reads_cached_inline: true }
     }
 }
 
 /// The file system of the machine, on a pool of threads.
 pub struct ThreadsFs {
     pool: Arc<Pool>,
+    reads_cached_inline: bool,
 }
 
 impl ThreadsFs {
@@ -50,7 +54,8 @@ impl ThreadsFs {
     /// # Errors
     /// `InvalidArgument` for a pool of no threads or no queue, `Io` if no threads are to be had.
     pub fn new(env: &Env, options: ThreadsOptions) -> Result<Self> {
-        Ok(Self { pool: Pool::start(env, "ferrokit-io", options.threads, options.queue_len)? })
+        let pool = Pool::start(env, "ferrokit-io", options.threads, options.queue_len)?;
+        Ok(Self { pool, reads_cached_inline: options.reads_cached_inline })
     }
 }
 
@@ -59,7 +64,7 @@ impl Fs for ThreadsFs {
         "threads"
     }
     fn open(&self, path: &str, mode: OpenMode) -> Result<Arc<dyn File>> {
-        let descriptor = namespace::open(path, mode)?;
+        let descriptor = namespace::open(path, mode, self.reads_cached_inline)?;
         Ok(Arc::new(ThreadsFile::new(descriptor, Arc::clone(&self.pool))))
     }
     fn create_dir_all(&self, path: &str) -> Result<()> {

@@ -44,11 +44,14 @@ pub struct UringOptions {
     pub thread_entries: u32,
     /// Operations queued for the shared ring. Further ones wait in their futures.
     pub queue_len: usize,
+    /// Whether a read is first tried on the caller's thread, where it is answered if the page cache
+    /// has it all. Without that every read goes through a ring, for comparison.
+    pub reads_cached_inline: bool,
 }
 
 impl Default for UringOptions {
     fn default() -> Self {
-        Self { shared_entries: 256, thread_entries: 128, queue_len: 256 }
+        Self { shared_entries: 256, thread_entries: 128, queue_len: 256, reads_cached_inline: true }
     }
 }
 
@@ -97,7 +100,7 @@ impl Fs for UringFs {
         "uring"
     }
     fn open(&self, path: &str, mode: OpenMode) -> Result<Arc<dyn File>> {
-        let descriptor = namespace::open(path, mode)?;
+        let descriptor = namespace::open(path, mode, self.shared.options.reads_cached_inline)?;
         Ok(Arc::new(UringFile::new(descriptor, Arc::clone(&self.shared))))
     }
     fn create_dir_all(&self, path: &str) -> Result<()> {

@@ -17,7 +17,7 @@ fn threads() {
 #[test]
 fn threads_with_the_smallest_pool() {
     let directory = TempDir::new("fs-threads-small");
-    let options = ThreadsOptions { threads: 1, queue_len: 1 };
+    let options = ThreadsOptions { threads: 1, queue_len: 1, reads_cached_inline: false };
     let fs = ThreadsFs::new(&Env::system(), options).unwrap();
     fs_suite::run(&fs, &Blocking, directory.path());
 }
@@ -40,7 +40,12 @@ mod uring {
     use ferrokit_storage::{ThreadIo, UringFs, UringOptions};
 
     fn small() -> UringOptions {
-        UringOptions { shared_entries: 2, thread_entries: 2, queue_len: 1 }
+        UringOptions {
+            shared_entries: 2,
+            thread_entries: 2,
+            queue_len: 1,
+            reads_cached_inline: false,
+        }
     }
 
     #[test]
@@ -135,7 +140,8 @@ mod uring {
         for (shared_entries, thread_entries, queue_len) in
             [(0, 2, 1), (3, 2, 1), (8192, 2, 1), (2, 1, 1), (2, 2, 0)]
         {
-            let options = UringOptions { shared_entries, thread_entries, queue_len };
+            let options =
+                UringOptions { shared_entries, thread_entries, queue_len, ..Default::default() };
             assert!(UringFs::new(&Env::system(), options).is_err(), "{options:?}");
         }
     }

@@ -113,7 +113,7 @@ fn stress(fs: &(impl Fs + ?Sized), name: &str, with_rings: bool) {
 
 #[test]
 fn threads() {
-    let options = ThreadsOptions { threads: 3, queue_len: 16 };
+    let options = ThreadsOptions { threads: 3, queue_len: 16, reads_cached_inline: false };
     stress(&ThreadsFs::new(&Env::system(), options).unwrap(), "stress-threads", false);
 }
 
@@ -121,7 +121,12 @@ fn threads() {
 #[test]
 fn uring() {
     use ferrokit_storage::{UringFs, UringOptions};
-    let options = UringOptions { shared_entries: 16, thread_entries: 8, queue_len: 16 };
+    let options = UringOptions {
+        shared_entries: 16,
+        thread_entries: 8,
+        queue_len: 16,
+        reads_cached_inline: false,
+    };
     stress(&UringFs::new(&Env::system(), options).unwrap(), "stress-uring", false);
 }
 
@@ -129,6 +134,11 @@ fn uring() {
 #[test]
 fn uring_with_rings_of_threads() {
     use ferrokit_storage::{UringFs, UringOptions};
-    let options = UringOptions { shared_entries: 16, thread_entries: 8, queue_len: 16 };
+    let options = UringOptions {
+        shared_entries: 16,
+        thread_entries: 8,
+        queue_len: 16,
+        reads_cached_inline: false,
+    };
     stress(&UringFs::new(&Env::system(), options).unwrap(), "stress-uring-rings", true);
 }

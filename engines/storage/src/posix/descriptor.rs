@@ -33,13 +33,13 @@ pub(crate) enum Cached {
 pub(crate) struct Descriptor {
     file: File,
     path: Box<str>,
-    /// Cleared when the file system refuses reads that must not wait.
+    /// Off by choice, or since the file system has refused reads that must not wait.
     reads_without_wait: AtomicBool,
 }
 
 impl Descriptor {
-    pub(crate) fn new(file: File, path: &str) -> Self {
-        Self { file, path: path.into(), reads_without_wait: AtomicBool::new(true) }
+    pub(crate) fn new(file: File, path: &str, reads_cached_inline: bool) -> Self {
+        Self { file, path: path.into(), reads_without_wait: AtomicBool::new(reads_cached_inline) }
     }
 
     pub(crate) fn path(&self) -> &str {

@@ -16,7 +16,7 @@ fn failed(operation: &'static str, path: &str) -> impl FnOnce(io::Error) -> Erro
     move |error| Error::io(operation, error).with_file(path)
 }
 
-pub(crate) fn open(path: &str, mode: OpenMode) -> Result<Descriptor> {
+pub(crate) fn open(path: &str, mode: OpenMode, reads_cached_inline: bool) -> Result<Descriptor> {
     let mut options = fs::OpenOptions::new();
     options.read(true);
     match mode {
@@ -30,7 +30,7 @@ pub(crate) fn open(path: &str, mode: OpenMode) -> Result<Descriptor> {
         let error = io::Error::from(io::ErrorKind::IsADirectory);
         return Err(Error::io("fs.open", error).with_file(path));
     }
-    Ok(Descriptor::new(file, path))
+    Ok(Descriptor::new(file, path, reads_cached_inline))
 }
 
 /// The directory that holds the name `path`.

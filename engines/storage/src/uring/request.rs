@@ -135,7 +135,8 @@ mod tests {
     use ferrokit_engine::{ErrorKind, block_on};
 
     fn read(len: usize) -> (Request, Completion<Vec<u8>>) {
-        let descriptor = crate::posix::namespace::open("/dev/null", OpenMode::ReadWrite).unwrap();
+        let descriptor =
+            crate::posix::namespace::open("/dev/null", OpenMode::ReadWrite, true).unwrap();
         let (completer, completion) = completion();
         let action = Action::Read { offset: 0, buffer: vec![0; len], done: 0, completer };
         (Request::new(&Arc::new(descriptor), action), completion)
