@@ -100,3 +100,16 @@ pub(super) fn stream(words: &[AtomicU64], values: &[u64]) {
         word.store(*value, std::sync::atomic::Ordering::Release);
     }
 }
+
+/// Asks for the line of `word` ahead of its use.
+#[inline]
+pub(super) fn prefetch(word: &AtomicU64) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint that reads and changes nothing a program can see, on a mapped address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(word.as_ptr().cast_const().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = word;
+}

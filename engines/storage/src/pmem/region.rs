@@ -134,6 +134,12 @@ impl PmemRegion {
         }
     }
 
+    /// Asks for the cache line at `offset` ahead of its use.
+    #[inline]
+    pub fn prefetch(&self, offset: u64) {
+        super::intrinsics::prefetch(self.word(offset));
+    }
+
     /// Lends bytes in place; `offset` needs no alignment.
     ///
     /// # Safety
