@@ -40,7 +40,28 @@ pub(super) struct Ring {
 impl Ring {
     /// A ring for `entries` operations at once, one of which is the poll of an event.
     pub(super) fn new(entries: u32) -> io::Result<Self> {
-        let uring = IoUring::new(entries)?;
+        Self::over(IoUring::new(entries)?)
+    }
+
+    /// A ring that only the thread which calls [`enable`](Self::enable) ever submits to and waits
+    /// on: completions are then worked off where it waits, without interrupting it.
+    pub(super) fn for_one_thread(entries: u32) -> io::Result<Self> {
+        let uring = IoUring::builder()
+            .setup_r_disabled()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .build(entries)
+            // Kernels before 6.1 lack these.
+            .or_else(|_| IoUring::builder().setup_r_disabled().build(entries))?;
+        Self::over(uring)
+    }
+
+    /// Gives a ring made [for one thread](Self::for_one_thread) to the calling thread.
+    pub(super) fn enable(&self) -> io::Result<()> {
+        self.uring.submitter().register_enable_rings()
+    }
+
+    fn over(uring: IoUring) -> io::Result<Self> {
         let mut probe = Probe::new();
         uring.submitter().register_probe(&mut probe)?;
         if OPCODES.iter().any(|code| !probe.is_supported(*code)) {

@@ -3,6 +3,7 @@
 //! The thread owns the ring alone. Callers reach it through the queue; while it waits in the
 //! kernel, an event in the ring's own poll wakes it.
 
+use std::io;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,7 +56,7 @@ impl Bell {
 
 impl Shared {
     pub(super) fn start(env: &Env, options: UringOptions) -> Result<Arc<Self>> {
-        let ring = Ring::new(options.shared_entries).map_err(refused)?;
+        let ring = Ring::for_one_thread(options.shared_entries).map_err(refused)?;
         let event = Event::new().map_err(|error| Error::io("uring.start", error))?;
         let bell = Arc::new(Bell { event, is_asleep: AtomicBool::new(false) });
         let to_ring = Arc::clone(&bell);
@@ -127,6 +128,9 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) {
+        if let Err(error) = self.ring.enable() {
+            return self.fail(&error);
+        }
         while !(self.queue.is_finished() && self.ring.is_idle()) {
             self.bell.is_asleep.store(false, Ordering::Release);
             self.take_queued();
@@ -139,12 +143,7 @@ impl Worker {
             }
             let time_max = self.watch_thread_rings().then_some(WATCH_PERIOD);
             if let Err(error) = self.ring.submit_and_wait(time_max) {
-                // Not one of those that pass. The ring is of no more use: what is under way ends
-                // as it may, what is queued answers an error.
-                tracing::error!(%error, "the shared io_uring failed");
-                self.queue.close();
-                while self.queue.try_pop().is_some() {}
-                break;
+                return self.fail(&error);
             }
             if self.ring.reap(&mut self.finished) {
                 self.bell.event.clear();
@@ -153,6 +152,14 @@ impl Worker {
                 complete(answer);
             }
         }
+    }
+
+    /// After a failure that does not pass the ring is of no more use: what is under way ends as it
+    /// may, what is queued or comes later answers an error.
+    fn fail(&self, error: &io::Error) {
+        tracing::error!(%error, "the shared io_uring failed");
+        self.queue.close();
+        while self.queue.try_pop().is_some() {}
     }
 
     /// Moves requests from the queue to the ring, as many as it takes.
