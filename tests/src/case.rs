@@ -232,11 +232,24 @@ pub(crate) mod needs {
     use super::Need;
 
     pub(crate) const Ordered: Need = Need::Ordered;
+    pub(crate) const Snapshots: Need = Need::Snapshots;
+    pub(crate) const Checkpoint: Need = Need::Checkpoint;
+    pub(crate) const Changes: Need = Need::Changes;
+    pub(crate) const Transactions: Need = Need::Transactions;
+    pub(crate) const Serializable: Need = Need::Serializable;
     pub(crate) const SequenceNumbers: Need = Need::SequenceNumbers;
     pub(crate) const ExactLen: Need = Need::ExactLen;
     pub(crate) const Keyspaces: Need = Need::Keyspaces;
     pub(crate) const Durable: Need = Need::Durable;
+    pub(crate) const Synced: Need = Need::Synced;
+    pub(crate) const Simulated: Need = Need::Simulated;
     pub(crate) const NotOrdered: Need = Need::No(&Need::Ordered);
+    pub(crate) const NotSnapshots: Need = Need::No(&Need::Snapshots);
+    pub(crate) const NotCheckpoint: Need = Need::No(&Need::Checkpoint);
+    pub(crate) const NotChanges: Need = Need::No(&Need::Changes);
+    pub(crate) const NotTransactions: Need = Need::No(&Need::Transactions);
+    pub(crate) const NotSerializable: Need = Need::No(&Need::Serializable);
     pub(crate) const NotSequenceNumbers: Need = Need::No(&Need::SequenceNumbers);
     pub(crate) const NotExactLen: Need = Need::No(&Need::ExactLen);
+    pub(crate) const NotSynced: Need = Need::No(&Need::Synced);
 }

@@ -53,7 +53,8 @@ macro_rules! suite {
     };
     ($name:ident, $factory:expr, on: $machine:ident) => {
         $crate::suite!($name, $factory, on: $machine, groups: [
-            point, batch, update, sweep, keyspace, scan, ttl,
+            point, batch, update, sweep, keyspace, scan, snapshot, ttl, durability, checkpoint,
+            changes, transactions, limits, errors, cancellation, concurrency, lifecycle,
         ]);
     };
     ($name:ident, $factory:expr, on: $machine:ident, groups: [$($group:ident),* $(,)?]) => {
@@ -91,7 +92,37 @@ macro_rules! suite {
     (@group scan, $factory:expr, $machine:expr) => {
         mod scan { use super::*; $crate::__suite_scan!($factory, $machine); }
     };
+    (@group snapshot, $factory:expr, $machine:expr) => {
+        mod snapshot { use super::*; $crate::__suite_snapshot!($factory, $machine); }
+    };
     (@group ttl, $factory:expr, $machine:expr) => {
         mod ttl { use super::*; $crate::__suite_ttl!($factory, $machine); }
+    };
+    (@group durability, $factory:expr, $machine:expr) => {
+        mod durability { use super::*; $crate::__suite_durability!($factory, $machine); }
+    };
+    (@group checkpoint, $factory:expr, $machine:expr) => {
+        mod checkpoint { use super::*; $crate::__suite_checkpoint!($factory, $machine); }
+    };
+    (@group changes, $factory:expr, $machine:expr) => {
+        mod changes { use super::*; $crate::__suite_changes!($factory, $machine); }
+    };
+    (@group transactions, $factory:expr, $machine:expr) => {
+        mod transactions { use super::*; $crate::__suite_transactions!($factory, $machine); }
+    };
+    (@group limits, $factory:expr, $machine:expr) => {
+        mod limits { use super::*; $crate::__suite_limits!($factory, $machine); }
+    };
+    (@group errors, $factory:expr, $machine:expr) => {
+        mod errors { use super::*; $crate::__suite_errors!($factory, $machine); }
+    };
+    (@group cancellation, $factory:expr, $machine:expr) => {
+        mod cancellation { use super::*; $crate::__suite_cancellation!($factory, $machine); }
+    };
+    (@group concurrency, $factory:expr, $machine:expr) => {
+        mod concurrency { use super::*; $crate::__suite_concurrency!($factory, $machine); }
+    };
+    (@group lifecycle, $factory:expr, $machine:expr) => {
+        mod lifecycle { use super::*; $crate::__suite_lifecycle!($factory, $machine); }
     };
 }

@@ -103,6 +103,16 @@ impl World {
         world
     }
 
+    /// An engine that a case opened itself on a simulated machine.
+    pub fn around(lab: &Lab, machine: SimMachine, engine: Arc<dyn KvEngine>) -> Self {
+        Self {
+            factory: lab.factory_handle(),
+            engine: Some(engine),
+            machine: WorldMachine::stepped(machine),
+            options: lab.default_options(),
+        }
+    }
+
     // ---- The machine.
 
     /// The host the engine runs on.
@@ -571,4 +581,15 @@ pub fn value(n: usize, len: usize) -> Vec<u8> {
         value.push(b'a' + (n % 26) as u8);
     }
     value
+}
+
+/// The number in a [`value`]; fails the case if the value is torn.
+#[track_caller]
+pub fn value_number(bytes: &[u8]) -> usize {
+    let text = std::str::from_utf8(bytes).unwrap_or_else(|_| panic!("a torn value: {bytes:?}"));
+    let rest = text.strip_prefix("value-").unwrap_or_else(|| panic!("a torn value: {text}"));
+    let (number, _) = rest.split_once('-').unwrap_or_else(|| panic!("a torn value: {text}"));
+    let number = number.parse().unwrap_or_else(|_| panic!("a torn value: {text}"));
+    assert_eq!(value(number, bytes.len()), bytes, "a torn value");
+    number
 }
