@@ -53,6 +53,8 @@ pub(crate) struct Keyspaces {
     mapping: Vec<AtomicU32>,
     spaces: Vec<Space>,
     inside: [Padded<AtomicU64>; STRIPES],
+    /// Writers that found the gate closed and are not in yet.
+    waiting: AtomicU64,
     /// Held by who changes; the last generation given out.
     changing: Mutex<u64>,
 }
@@ -68,6 +70,7 @@ impl Keyspaces {
             mapping: (0..KEYSPACES).map(AtomicU32::new).collect(),
             spaces: (0..KEYSPACES).map(space).collect(),
             inside: Default::default(),
+            waiting: AtomicU64::new(0),
             changing: Mutex::new(1),
         }
     }
@@ -102,10 +105,19 @@ impl Keyspaces {
             // Counted before looking: whoever closes the gate sees the count, or we the gate.
             counter.fetch_add(1, Ordering::SeqCst);
             if self.sequence.load(Ordering::SeqCst) & 1 == 0 {
+                if attempt > 0 {
+                    self.waiting.fetch_sub(1, Ordering::Relaxed);
+                }
                 return Inside { keyspaces: self, counter };
             }
             counter.fetch_sub(1, Ordering::SeqCst);
-            pause(attempt);
+            if attempt == 0 {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+            }
+            while self.sequence.load(Ordering::Relaxed) & 1 != 0 {
+                pause(attempt);
+                attempt = attempt.saturating_add(1);
+            }
             attempt = attempt.saturating_add(1);
         }
     }
@@ -150,7 +162,14 @@ impl Keyspaces {
 
     /// Runs `change` while nobody writes. Writers are inside for microseconds, so this spins.
     fn exclusive<R>(&self, change: impl FnOnce(&mut u64) -> R) -> R {
+        const COURTESY: u32 = 1024;
         let mut generation = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those whom the last change kept out go first, or a loop of changes would starve them.
+        let mut attempt = 0;
+        while self.waiting.load(Ordering::Relaxed) != 0 && attempt < COURTESY {
+            pause(attempt);
+            attempt += 1;
+        }
         self.sequence.fetch_add(1, Ordering::SeqCst);
         for counter in &self.inside {
             let mut attempt = 0;

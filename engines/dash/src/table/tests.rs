@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ferrokit_engine::{Entry, UnixMillis};
 use ferrokit_storage::PmemRegion;
-use ferrokit_storage::pmem::{CrashState, EmulatedPmem, ShadowPmem, Survival};
+use ferrokit_storage::pmem::{CrashState, EmulatedPmem, ShadowEvent, ShadowPmem, Survival};
 use proptest::prelude::*;
 
 use super::layout::{BUCKETS, NORMAL_BUCKETS, SLOTS};
@@ -139,20 +139,21 @@ fn a_segment_is_at_least_nine_tenths_full_when_it_splits() {
     }
 }
 
-/// Fills a shadow table of that seed until one more key splits it, and gives the image.
-fn about_to_split() -> (Vec<u64>, u32) {
-    let fill = |keys: u32| {
-        let shadow = Arc::new(ShadowPmem::new(REGION_BYTES_MIN));
-        let table = Table::format(PmemRegion::new(Arc::clone(&shadow) as _), SEED).unwrap();
-        let mut count = 0;
-        while count < keys && table.segments() == 1 {
-            assign(&table, &key(count), Some(b"0123456789"));
-            count += 1;
-        }
-        (shadow.crash_state().image(Survival::Everything), count)
-    };
-    let (_, count) = fill(u32::MAX);
-    (fill(count - 1).0, count - 1)
+/// Fills a shadow table with so many keys, or until it has split, and gives the image.
+fn filled(keys: u32) -> (Vec<u64>, u32) {
+    let shadow = Arc::new(ShadowPmem::new(REGION_BYTES_MIN));
+    let table = Table::format(PmemRegion::new(Arc::clone(&shadow) as _), SEED).unwrap();
+    let mut count = 0;
+    while count < keys && table.segments() == 1 {
+        assign(&table, &key(count), Some(b"0123456789"));
+        count += 1;
+    }
+    (shadow.crash_state().image(Survival::Everything), count)
+}
+
+/// How many keys fit before one more splits the segment.
+fn keys_before_split() -> u32 {
+    filled(u32::MAX).1 - 1
 }
 
 fn recovered(image: Vec<u64>) -> (Arc<ShadowPmem>, Table) {
@@ -221,39 +222,40 @@ fn every_crash_point_of_single_writes_leaves_each_whole_or_not_at_all() {
 }
 
 #[test]
-fn every_crash_point_of_displacement_and_stash_loses_nothing() {
-    let (image, count) = about_to_split();
-    let (shadow, table) = recovered(image);
-    // Full as it is, removals and insertions displace and stash.
-    let mut model = contents(&table);
-    assert_eq!(model.len(), count as usize);
+fn every_fence_of_displacement_and_stash_loses_nothing() {
+    // The last keys before a split find their buckets full: they displace and stash.
+    let count = keys_before_split();
+    let first = count - 100;
+    let (shadow, table) = recovered(filled(first).0);
     let begin = shadow.event_count();
-    for number in 0..12 {
-        assign(&table, &key(number * 100), None);
-        assign(&table, &key(50_000 + number), Some(b"0123456789"));
+    let mut ends = Vec::new();
+    for number in first..count {
+        assign(&table, &key(number), Some(b"0123456789"));
+        ends.push(shadow.event_count());
     }
-    let settled: Model = {
-        let after = contents(&table);
-        model.retain(|key, value| after.get(key) == Some(value));
-        model
+    let trace = shadow.trace().unwrap();
+    let is_fence = |cut: usize| {
+        let event = cut.checked_sub(1).and_then(|last| trace.events().get(last));
+        matches!(event, Some(ShadowEvent::Fence { .. }))
     };
-    shadow.trace().unwrap().for_each_cut(|cut, state| {
-        if (cut as u64) < begin || !cut.is_multiple_of(7) {
+    trace.for_each_cut(|cut, state| {
+        if (cut as u64) < begin || !is_fence(cut) {
             return;
         }
-        for image in images(state, cut, 1) {
-            let found = contents(&recovered(image).1);
-            for (key, value) in &settled {
-                assert_eq!(found.get(key), Some(value), "cut {cut}: {key:?}");
-            }
+        let done = ends.iter().filter(|end| **end <= cut as u64).count() as u32;
+        let found = contents(&recovered(state.image(Survival::Fenced)).1);
+        let expected = first + done;
+        assert!((expected..=expected + 1).contains(&(found.len() as u32)), "cut {cut}");
+        for number in 0..expected {
+            assert!(found.contains_key(&key(number)), "cut {cut}: key {number} is lost");
         }
     });
 }
 
 #[test]
 fn every_crash_point_of_a_split_loses_nothing() {
-    let (image, count) = about_to_split();
-    let (shadow, table) = recovered(image);
+    let count = keys_before_split();
+    let (shadow, table) = recovered(filled(count).0);
     let before = contents(&table);
     let begin = shadow.event_count();
     assign(&table, &key(count), Some(b"0123456789"));
