@@ -35,3 +35,5 @@ pub mod sweep;
 pub mod transactions;
 pub mod ttl;
 pub mod update;
+
+pub use crate::{crash, faults, linearizability, metamorphic, model};
