@@ -14,11 +14,7 @@
 //! | [`factory`] | [`EngineFactory`], what an engine's crate provides |
 //! | [`lab`] | the machine a case runs on, with its engine: reopen, crash, move the clock |
 //! | [`case`](mod@case) | what a case is and needs |
-//! | [`cases`] | the groups of single cases |
-//! | [`model`] | random sequences against a reference |
-//! | [`crash`], [`faults`] | a crash or a fault at every I/O of a workload |
-//! | [`linearizability`] | recorded concurrent histories through a checker |
-//! | [`metamorphic`] | other options, other machines, the same answers |
+//! | [`cases`] | the groups |
 //!
 //! # Environment
 //! - `FERROKIT_CASES`: how many random sequences the model cases run (24 unless set).
@@ -32,13 +28,8 @@
 
 pub mod case;
 pub mod cases;
-pub mod crash;
 pub mod factory;
-pub mod faults;
 pub mod lab;
-pub mod linearizability;
-pub mod metamorphic;
-pub mod model;
 mod random;
 pub mod world;
 
@@ -64,7 +55,6 @@ macro_rules! suite {
         $crate::suite!($name, $factory, on: $machine, groups: [
             point, batch, update, sweep, keyspace, scan, snapshot, ttl, durability, checkpoint,
             changes, transactions, limits, errors, cancellation, concurrency, lifecycle,
-            model, crash, faults, linearizability, metamorphic,
         ]);
     };
     ($name:ident, $factory:expr, on: $machine:ident, groups: [$($group:ident),* $(,)?]) => {
@@ -134,20 +124,5 @@ macro_rules! suite {
     };
     (@group lifecycle, $factory:expr, $machine:expr) => {
         mod lifecycle { use super::*; $crate::__suite_lifecycle!($factory, $machine); }
-    };
-    (@group model, $factory:expr, $machine:expr) => {
-        mod model { use super::*; $crate::__suite_model!($factory, $machine); }
-    };
-    (@group crash, $factory:expr, $machine:expr) => {
-        mod crash { use super::*; $crate::__suite_crash!($factory, $machine); }
-    };
-    (@group faults, $factory:expr, $machine:expr) => {
-        mod faults { use super::*; $crate::__suite_faults!($factory, $machine); }
-    };
-    (@group linearizability, $factory:expr, $machine:expr) => {
-        mod linearizability { use super::*; $crate::__suite_linearizability!($factory, $machine); }
-    };
-    (@group metamorphic, $factory:expr, $machine:expr) => {
-        mod metamorphic { use super::*; $crate::__suite_metamorphic!($factory, $machine); }
     };
 }

@@ -216,11 +216,6 @@ impl World {
         }
     }
 
-    /// Takes an engine that [`try_open`](Self::try_open) opened.
-    pub fn adopt(&mut self, engine: Arc<dyn KvEngine>) {
-        self.engine = Some(engine);
-    }
-
     /// Opens the engine's directory without keeping the engine.
     pub fn try_open(&self) -> Result<Arc<dyn KvEngine>> {
         self.factory.open(self.host(), &self.path(DIRECTORY), &self.options)
@@ -256,21 +251,6 @@ impl World {
     pub fn crash(&mut self, mode: CrashMode) {
         self.crash_without_open(mode);
         self.open_again();
-    }
-
-    /// Another world, booted from what a crash of this one's machine leaves; its engine is not yet
-    /// open. This one's machine stays frozen, and can be crashed again in other modes.
-    pub fn after_crash(&self, lab: &Lab, mode: CrashMode) -> World {
-        let now = self.now();
-        let machine = WorldMachine::stepped(self.sim().crash(mode));
-        let world = World {
-            factory: lab.factory_handle(),
-            engine: None,
-            machine,
-            options: self.options.clone(),
-        };
-        world.set_clock(now);
-        world
     }
 
     /// Crashes the machine; the engine is not opened.

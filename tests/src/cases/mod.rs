@@ -35,5 +35,3 @@ pub mod sweep;
 pub mod transactions;
 pub mod ttl;
 pub mod update;
-
-pub use crate::{crash, faults, linearizability, metamorphic, model};
