@@ -1,1 +1,47 @@
 //! A Redis-compatible server over any ferrokit engine.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`config`] | [`Config`], [`Limits`], [`AppendFsync`] |
+//! | [`server`] | [`Server`]: starts the workers, stops them, closes the engine |
+//! | `worker` | one thread: its accept loops, its runtime, its ring, its housekeeping |
+//! | `connection` | one client: bytes in, commands run, replies out |
+//! | [`resp`] | the wire: parser and replies |
+//! | `commands` | the one command table and a file per command group |
+//! | `shared` | what all workers share: the engine, settings, counters |
+//! | `clients` | the clients, as others see them |
+//! | `raw` | the one unsafe step: a ring's descriptor in the runtime's poll |
+//! | `scan_cursors` | integer cursors of SCAN over the engine's opaque ones |
+//!
+//! # Threads
+//! A worker owns its connections, its ring and its buffers; keys belong to no worker. Workers share
+//! the engine and, off the path of a command, the table of clients and the table of cursors.
+//!
+//! # What a reply promises
+//! A reply leaves when the log is durable through everything the command saw or did, at the level
+//! the `appendfsync` setting asks for: operations run with
+//! [`Completion::Applied`](ferrokit_engine::Completion::Applied), their tickets are joined, and one
+//! wait per pipelined batch precedes its one write.
+
+#![deny(unsafe_code)]
+
+mod clients;
+mod commands;
+pub mod config;
+mod connection;
+mod gather;
+mod glob;
+mod input;
+#[expect(unsafe_code, reason = "the descriptor of a ring is polled by the runtime")]
+mod raw;
+pub mod resp;
+mod scan_cursors;
+pub mod server;
+mod session;
+mod shared;
+mod stats;
+mod worker;
+mod workspace;
+
+pub use config::{AppendFsync, Config, Limits};
+pub use server::Server;

@@ -1,0 +1,94 @@
+//! SCAN.
+
+use ferrokit_engine::{Entry, ReadOptions, SweepCursor};
+
+use super::table::{CommandInfo, category, flag};
+use super::{Context, Handler, Outcome, Refusal};
+use crate::glob;
+use crate::resp::{Protocol, Reply, push_integer};
+
+/// Entries of a step where the client does not say.
+const COUNT: usize = 10;
+/// The most entries of a step: a larger COUNT is taken as a wish for many.
+const COUNT_MAX: usize = 100_000;
+
+pub(super) const ROWS: &[CommandInfo] = &[CommandInfo {
+    name: "scan",
+    arity: -2,
+    flags: flag::READONLY,
+    categories: category::KEYSPACE,
+    tips: &["nondeterministic_output", "request_policy:special"],
+    group: "generic",
+    since: "2.8.0",
+    complexity: "O(1) for every call. O(N) for a complete iteration.",
+    summary: "Iterates over the key names in the database.",
+    handler: Handler::Scan,
+    ..CommandInfo::DEFAULT
+}];
+
+struct ScanOptions<'c> {
+    pattern: Option<&'c [u8]>,
+    budget: usize,
+    wants_strings: bool,
+}
+
+fn parse<'c>(cx: &Context<'c>) -> Result<ScanOptions<'c>, Refusal> {
+    let mut options = ScanOptions { pattern: None, budget: COUNT, wants_strings: true };
+    for index in (2..cx.args.len()).step_by(2) {
+        let (option, Some(value)) = (cx.args.at(index), cx.args.get(index + 1)) else {
+            return Err(Refusal::SYNTAX);
+        };
+        if option.eq_ignore_ascii_case(b"count") {
+            let count = cx.integer(index + 1)?;
+            if count < 1 {
+                return Err(Refusal::SYNTAX);
+            }
+            options.budget = usize::try_from(count).unwrap_or(COUNT_MAX).min(COUNT_MAX);
+        } else if option.eq_ignore_ascii_case(b"match") {
+            options.pattern = (value != b"*").then_some(value);
+        } else if option.eq_ignore_ascii_case(b"type") {
+            options.wants_strings = value.eq_ignore_ascii_case(b"string");
+        } else {
+            return Err(Refusal::SYNTAX);
+        }
+    }
+    Ok(options)
+}
+
+fn cursor_number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+pub(super) async fn scan(cx: &mut Context<'_>) -> Outcome {
+    let number = cursor_number(cx.args.at(1)).ok_or(Refusal::text("ERR invalid cursor"))?;
+    let options = parse(cx)?;
+    let keyspace = cx.session.keyspace;
+    let cursor = match number {
+        0 => SweepCursor::start(),
+        number => cx.shared.cursors.get(number, keyspace).ok_or(Refusal::text(
+            "ERR invalid cursor: it is of another database or was forgotten; start again from 0",
+        ))?,
+    };
+    let mut keys = Reply::new(Protocol::Resp2, cx.shared.limits.output_hard_bytes);
+    let mut count = 0;
+    let mut visit = |key: &[u8], _: Entry<'_>| {
+        let is_wanted = options.wants_strings
+            && options.pattern.is_none_or(|pattern| glob::matches(pattern, key));
+        if is_wanted {
+            keys.bulk(key);
+            count += 1;
+        }
+    };
+    let read = ReadOptions::APPLIED;
+    let swept =
+        cx.shared.engine.sweep(keyspace, &cursor, options.budget, &read, &mut visit).await?;
+    cx.session.join(swept.ticket);
+    let next = swept.next.map_or(0, |next| cx.shared.cursors.insert(keyspace, next));
+    let mut text = Vec::new();
+    push_integer(&mut text, i64::try_from(next).unwrap_or(i64::MAX));
+    cx.reply.array(2);
+    cx.reply.bulk(&text);
+    cx.reply.array(count);
+    cx.reply.raw(keys.unsent());
+    Ok(())
+}

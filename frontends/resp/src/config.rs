@@ -1,0 +1,130 @@
+//! [`Config`]: how a server is started.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use ferrokit_engine::{Capabilities, Durability, Error, Result};
+
+use crate::resp::ParseLimits;
+
+/// When a write is durable, in the words of Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendFsync {
+    /// Before its reply: on the device.
+    Always,
+    /// Before its reply with the operating system, within a second on the device.
+    EverySecond,
+    /// Before its reply with the operating system, which syncs when it likes.
+    No,
+}
+
+impl AppendFsync {
+    /// The setting of that name.
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        [Self::Always, Self::EverySecond, Self::No]
+            .into_iter()
+            .find(|setting| name.eq_ignore_ascii_case(setting.name().as_bytes()))
+    }
+
+    /// The name of the setting.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::EverySecond => "everysec",
+            Self::No => "no",
+        }
+    }
+
+    /// The durability of a write under this setting, on an engine that can give it; on an engine
+    /// that keeps nothing, [`Durability::Memory`] for all but [`Always`](Self::Always).
+    ///
+    /// # Errors
+    /// `Unsupported` where the setting would be a promise the engine cannot hold.
+    pub fn durability_on(self, capabilities: &Capabilities) -> Result<Durability> {
+        let strongest = capabilities.strongest_durability;
+        let needed = match self {
+            Self::Always | Self::EverySecond => Durability::Synced,
+            Self::No => Durability::Os,
+        };
+        if strongest == Durability::Memory && self != Self::Always {
+            return Ok(Durability::Memory);
+        }
+        if strongest < needed {
+            let weaker = if strongest == Durability::Memory { "everysec" } else { "no" };
+            return Err(Error::unsupported(
+                "appendfsync",
+                format!(
+                    "\"{}\" needs an engine that syncs, and {} gives at most {strongest:?}; use \
+                     --appendfsync {weaker} or another --engine",
+                    self.name(),
+                    capabilities.engine
+                ),
+            ));
+        }
+        Ok(if self == Self::Always { Durability::Synced } else { Durability::Os })
+    }
+}
+
+/// How much one client, or all of them, may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time; one more is told so and closed.
+    pub clients: usize,
+    /// A client silent for longer is disconnected; `None` never.
+    pub idle_timeout: Option<Duration>,
+    /// What a request may be.
+    pub request: ParseLimits,
+    /// Above so many unsent reply bytes a client's requests are no longer read.
+    pub output_soft_bytes: usize,
+    /// Above so many unsent reply bytes a client is disconnected.
+    pub output_hard_bytes: usize,
+    /// A client that takes none of its replies for so long is disconnected.
+    pub output_stall: Duration,
+    /// How long connections get to finish when the server stops.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            clients: 10_000,
+            idle_timeout: None,
+            request: ParseLimits::default(),
+            output_soft_bytes: 64 << 20,
+            output_hard_bytes: 1 << 30,
+            output_stall: Duration::from_secs(60),
+            shutdown_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How a [`Server`](crate::Server) is started.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The addresses to listen on.
+    pub bind: Vec<IpAddr>,
+    /// The port; 0 takes a free one.
+    pub port: u16,
+    /// The URL of the engine.
+    pub engine: String,
+    /// When a write is durable.
+    pub appendfsync: AppendFsync,
+    /// Worker threads; `None` takes one per core.
+    pub workers: Option<NonZeroUsize>,
+    /// The bounds.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            bind: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            port: 6379,
+            engine: "lsm:./ferrokit-data".to_owned(),
+            appendfsync: AppendFsync::EverySecond,
+            workers: None,
+            limits: Limits::default(),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The wire: requests in ([`parse`](parse())), replies out ([`Reply`]).
+//!
+//! The parser is a pure function over bytes, so that it can be fuzzed alone. Neither half knows of
+//! sockets.
+
+mod arguments;
+mod number;
+mod parse;
+mod reply;
+
+pub use arguments::{Arguments, Command};
+pub use number::{parse_integer, push_integer};
+pub use parse::{ParseLimits, Parsed, ProtocolError, parse, parse_within};
+pub use reply::{Protocol, Reply};

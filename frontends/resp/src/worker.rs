@@ -1,0 +1,216 @@
+//! [`Worker`]: one thread of the server.
+//!
+//! It has its own listening sockets on the shared port (the kernel spreads connections over them),
+//! its own runtime, and, where files go through io_uring, its own ring, driven by that runtime: a
+//! read that misses the cache is begun, completed and answered on one thread.
+
+use std::net::TcpListener as StdListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ferrokit_storage::ThreadIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::{LocalSet, spawn_local};
+
+use crate::clients::{Client, Ending};
+use crate::connection;
+use crate::raw;
+use crate::shared::Shared;
+use crate::stats::WorkerStats;
+use crate::workspace::WorkspacePool;
+
+/// What a client beyond the limit is told.
+const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
+/// Pause after an accept that failed (as a rule for want of descriptors).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A worker's part of the server.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) index: usize,
+    pub(crate) workspaces: WorkspacePool,
+    /// Told when a connection has ended.
+    left: Notify,
+}
+
+impl Worker {
+    pub(crate) fn stats(&self) -> &WorkerStats {
+        &self.shared.stats[self.index]
+    }
+
+    fn connections(&self) -> usize {
+        let mut count = 0;
+        self.shared.clients.for_each_of(self.index, |_| count += 1);
+        count
+    }
+}
+
+/// Runs a worker on this thread until the server stops.
+pub(crate) fn run(shared: Arc<Shared>, index: usize, listeners: Vec<StdListener>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "a worker has no runtime; stopping");
+            return shared.request_shutdown();
+        }
+    };
+    let worker = Rc::new(Worker {
+        shared: Arc::clone(&shared),
+        index,
+        workspaces: WorkspacePool::default(),
+        left: Notify::new(),
+    });
+    let local = LocalSet::new();
+    local.block_on(&runtime, serve(worker, listeners));
+}
+
+async fn serve(worker: Rc<Worker>, listeners: Vec<StdListener>) {
+    match worker.shared.host.fs.register_thread() {
+        Ok(Some(ring)) => {
+            spawn_local(drive(ring));
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "a worker goes without a ring of its own"),
+    }
+    let mut accepting = Vec::new();
+    for listener in listeners {
+        match TcpListener::from_std(listener) {
+            Ok(listener) => accepting.push(spawn_local(accept(listener, Rc::clone(&worker)))),
+            Err(error) => {
+                tracing::error!(%error, "a worker cannot listen; stopping");
+                worker.shared.request_shutdown();
+            }
+        }
+    }
+    let housekeeping = spawn_local(keep_house(Rc::clone(&worker)));
+    worker.shared.stops[worker.index].notified().await;
+
+    accepting.iter().for_each(tokio::task::JoinHandle::abort);
+    let grace = worker.shared.limits.shutdown_grace;
+    worker.shared.clients.for_each_of(worker.index, |client| client.end(Ending::Finish));
+    let gone = async {
+        while worker.connections() > 0 {
+            worker.left.notified().await;
+        }
+    };
+    if tokio::time::timeout(grace, gone).await.is_err() {
+        tracing::warn!(connections = worker.connections(), "cut off: they did not end in time");
+    }
+    housekeeping.abort();
+}
+
+async fn accept(listener: TcpListener, worker: Rc<Worker>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => connect(stream, &worker),
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn connect(stream: TcpStream, worker: &Rc<Worker>) {
+    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
+    let shared = &worker.shared;
+    let Some(client) = shared.clients.connect(worker.index, peer, local, shared.uptime()) else {
+        worker.stats().rejected_connections.add(1);
+        // A new socket has room for it; if not, the client sees the end without the reason.
+        spawn_local(async move {
+            if stream.writable().await.is_ok() {
+                let _ = stream.try_write(TOO_MANY_CLIENTS);
+            }
+        });
+        return;
+    };
+    worker.stats().connections.add(1);
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "replies may be delayed");
+    }
+    let leaving = Leaving { worker: Rc::clone(worker), client: Arc::clone(&client) };
+    spawn_local(async move {
+        let worker = Rc::clone(&leaving.worker);
+        connection::serve(stream, worker, client).await;
+        drop(leaving);
+    });
+}
+
+/// Strikes a connection off the table however its task ends.
+struct Leaving {
+    worker: Rc<Worker>,
+    client: Arc<Client>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.worker.shared.clients.disconnect(self.worker.index, &self.client);
+        self.worker.left.notify_one();
+    }
+}
+
+/// Once a second: time, rates, clients that are too quiet or do not take their replies; on one
+/// worker, the sync of `appendfsync everysec`.
+async fn keep_house(worker: Rc<Worker>) {
+    let shared = &worker.shared;
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut commands_before = worker.stats().commands.get();
+    let start = shared.host.env.clock.monotonic();
+    loop {
+        ticks.tick().await;
+        let commands = worker.stats().commands.get();
+        worker.stats().commands_per_second.set(commands.saturating_sub(commands_before));
+        commands_before = commands;
+        let now = (shared.host.env.clock.monotonic() - start).as_secs();
+        shared.uptime_secs.fetch_max(now, Ordering::Relaxed);
+        cut_off(&worker, shared.uptime());
+        if worker.index == 0 {
+            shared.sync_if_due().await;
+        }
+    }
+}
+
+fn cut_off(worker: &Worker, now: u64) {
+    let limits = &worker.shared.limits;
+    worker.shared.clients.for_each_of(worker.index, |client| {
+        let stalled_since = client.stalled_since.load(Ordering::Relaxed);
+        let stalled = if stalled_since == 0 { 0 } else { now.saturating_sub(stalled_since) };
+        if stalled > limits.output_stall.as_secs() {
+            tracing::warn!(client = %client.peer, "disconnected: it does not take its replies");
+            worker.stats().output_disconnections.add(1);
+            client.end(Ending::Cut);
+        }
+        let idle = now.saturating_sub(client.last_active_at.load(Ordering::Relaxed));
+        if limits.idle_timeout.is_some_and(|timeout| idle > timeout.as_secs()) {
+            client.end(Ending::Finish);
+        }
+    });
+}
+
+/// Completes what the worker began on its ring.
+async fn drive(ring: Box<dyn ThreadIo>) {
+    let ring = match raw::poll_ring(ring) {
+        Ok(ring) => ring,
+        Err(error) => {
+            tracing::warn!(%error, "a worker goes without a ring of its own");
+            return;
+        }
+    };
+    loop {
+        match ring.readable().await {
+            Ok(mut ready) => {
+                // First cleared, then driven: what completes in between is announced again.
+                ready.clear_ready();
+                ring.get_ref().drive();
+            }
+            Err(error) => {
+                tracing::error!(%error, "a worker's ring is no longer polled");
+                return;
+            }
+        }
+    }
+}
