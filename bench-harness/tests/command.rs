@@ -1,0 +1,123 @@
+//! The command line, from arguments to JSON.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::disallowed_methods, reason = "real files are what the program writes")]
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn bench(name: &str, arguments: &[&str]) -> (Output, Vec<Value>) {
+    let directory =
+        std::env::temp_dir().join(format!("ferrokit-bench-{name}-{}", std::process::id()));
+    let json = directory.with_extension("jsonl");
+    let output = Command::new(env!("CARGO_BIN_EXE_ferrokit-bench"))
+        .args(arguments)
+        .arg("--directory")
+        .arg(&directory)
+        .arg("--json")
+        .arg(&json)
+        .output()
+        .unwrap();
+    let lines = std::fs::read_to_string(&json).unwrap_or_default();
+    let lines = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let left = std::fs::read_dir(&directory).map_or(0, |pids| {
+        pids.map(|pid| std::fs::read_dir(pid.unwrap().path()).unwrap().count()).sum()
+    });
+    assert_eq!(left, 0, "directories of runs are left over");
+    let _ = std::fs::remove_dir_all(&directory);
+    let _ = std::fs::remove_file(&json);
+    (output, lines)
+}
+
+fn of(lines: &[Value], record: &str) -> Vec<Value> {
+    lines.iter().filter(|line| line["record"] == record).cloned().collect()
+}
+
+#[test]
+fn a_comparison_interleaves_rounds_and_reports_ratios() {
+    let (output, lines) = bench(
+        "compare",
+        &[
+            "compare",
+            "--engines",
+            "memory:,memory:",
+            "--workloads",
+            "a,e",
+            "--rounds",
+            "3",
+            "--records",
+            "500",
+            "--operations",
+            "1000",
+            "--durability",
+            "memory",
+        ],
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    let progress = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{progress}");
+    let runs = of(&lines, "run");
+    assert_eq!(runs.len(), 2 * 3 * 2);
+    let rounds: Vec<_> = runs.iter().take(6).map(|run| run["round"].as_u64().unwrap()).collect();
+    assert_eq!(rounds, [0, 0, 1, 1, 2, 2], "rounds are interleaved");
+    for run in &runs {
+        let result = &run["result"];
+        assert_eq!(result["outcome"], "measured");
+        assert_eq!(result["operations"], 1000);
+        assert!(result["operations_per_s"].as_f64().unwrap() > 0.0);
+        let latency = &result["latency"];
+        assert!(latency["p50_ns"].as_u64() <= latency["p99_ns"].as_u64());
+        assert!(latency["p999_ns"].as_u64() <= latency["max_ns"].as_u64());
+        assert!(result["live_bytes"].as_u64().unwrap() >= 500 * 116);
+    }
+    let directories: std::collections::HashSet<_> =
+        runs.iter().map(|run| run["plan"]["directory"].to_string()).collect();
+    assert_eq!(directories.len(), runs.len(), "every run has a fresh directory");
+    let ratios = of(&lines, "ratio");
+    assert_eq!(ratios.len(), 2);
+    for ratio in &ratios {
+        let ratio = &ratio["operations_per_s"];
+        assert_eq!(ratio["rounds"], 3);
+        let [min, median, max] = ["min", "median", "max"].map(|name| ratio[name].as_f64().unwrap());
+        assert!(0.0 < min && min <= median && median <= max);
+    }
+    assert!(text.contains("workload e:") && text.contains("baseline"), "{text}");
+    assert!(progress.contains("a round 2/3 memory:"), "{progress}");
+}
+
+#[test]
+fn what_an_engine_cannot_do_is_printed() {
+    let arguments = ["run", "--engine", "hybridlog:", "--records", "500", "--operations", "100"];
+    let scan = [&arguments[..], &["--workloads", "scan-10", "--durability", "memory"]].concat();
+    let (output, lines) = bench("scan", &scan);
+    assert!(output.status.success());
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("cannot: ") && text.contains("in no order"), "{text}");
+    assert_eq!(lines[0]["result"]["outcome"], "unsupported");
+
+    let arguments = ["run", "--engine", "memory:", "--records", "500", "--operations", "100"];
+    let synced = [&arguments[..], &["--workloads", "a", "--durability", "synced"]].concat();
+    let (output, lines) = bench("synced", &synced);
+    assert!(output.status.success());
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("durability Synced asked"), "{text}");
+    assert_eq!(lines[0]["result"]["outcome"], "unsupported");
+}
+
+#[test]
+fn mistakes_end_with_an_error() {
+    for (name, arguments, part) in [
+        ("unknown", &["run", "--engine", "nosuch:"][..], "nosuch"),
+        ("path", &["run", "--engine", "memory:/tmp/x"], "path"),
+        ("option", &["run", "--engine", "memory:?nosuch=1"], "nosuch"),
+        ("small", &["run", "--engine", "memory:", "--field-length", "3"], "field-length"),
+        ("rounds", &["run", "--engine", "memory:", "--rounds", "0"], "rounds"),
+        ("plan", &["run", "--engine", "memory:", "--records", "99999999999"], "records"),
+    ] {
+        let (output, _) = bench(name, arguments);
+        let progress = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{name}");
+        assert!(progress.contains(part), "{name}: {progress}");
+    }
+}
