@@ -34,6 +34,10 @@ pub(crate) fn run(tree: &Arc<Tree>) -> JobProgress {
     if tree.poison().is_some() {
         return JobProgress::Idle;
     }
+    if let Err(error) = drop_dead_tables(tree) {
+        tree.set_background_error(Some(error));
+        return JobProgress::Idle;
+    }
     let version = Arc::clone(&tree.view.load().version);
     let Some(compaction) = pick(&version, &tree.config) else { return JobProgress::Idle };
     match compact(tree, &version, &compaction) {
@@ -52,39 +56,61 @@ pub(crate) fn run(tree: &Arc<Tree>) -> JobProgress {
 fn compact(tree: &Tree, version: &Version, compaction: &Compaction) -> Result<()> {
     let outputs = merge(tree, version, compaction)?;
     let removed: Vec<u64> = compaction.inputs().map(|table| table.id()).collect();
-    let edit = Edit {
-        added: outputs
-            .iter()
-            .map(|(table, bytes)| TableRecord {
-                level: compaction.output_level,
-                id: table.id(),
-                bytes: *bytes,
-            })
-            .collect(),
-        removed: removed.clone(),
-        progress: None,
-        log_absent: false,
-    };
-    {
-        let mut manifest = tree.lock_manifest();
-        manifest.append(&edit).map_err(|error| tree.set_poison(error))?;
-        let _writer = tree.lock_writer();
-        let view = tree.view.load_full();
-        let added =
-            outputs.into_iter().map(|(table, _)| (compaction.output_level, table)).collect();
-        tree.view.store(Arc::new(View {
-            active: Arc::clone(&view.active),
-            sealed: view.sealed.clone(),
-            version: Arc::new(view.version.with(&removed, added)),
-            keyspaces: Arc::clone(&view.keyspaces),
-            flushes: view.flushes,
-        }));
-    }
+    install(tree, compaction.output_level, removed, outputs)?;
     for table in compaction.inputs() {
         table.make_obsolete();
     }
     count(&tree.counters.compactions);
     tree.progress.notify();
+    Ok(())
+}
+
+/// Takes out the tables that hold nothing but cleared keyspaces.
+fn drop_dead_tables(tree: &Tree) -> Result<()> {
+    let version = Arc::clone(&tree.view.load().version);
+    let liveness = gc::liveness(tree);
+    let dead: Vec<Arc<Table>> = version
+        .tables()
+        .map(|(_, table)| table)
+        .filter(|table| {
+            table.properties().keyspaces.keys().all(|keyspace| !liveness.is_live(*keyspace))
+        })
+        .cloned()
+        .collect();
+    if dead.is_empty() {
+        return Ok(());
+    }
+    install(tree, 0, dead.iter().map(|table| table.id()).collect(), Vec::new())?;
+    for table in &dead {
+        table.make_obsolete();
+    }
+    Ok(())
+}
+
+/// Puts tables in the place of others, durably.
+fn install(
+    tree: &Tree,
+    level: usize,
+    removed: Vec<u64>,
+    outputs: Vec<(Arc<Table>, u64)>,
+) -> Result<()> {
+    let records = outputs
+        .iter()
+        .map(|(table, bytes)| TableRecord { level, id: table.id(), bytes: *bytes })
+        .collect();
+    let edit = Edit { added: records, removed: removed.clone(), progress: None, log_absent: false };
+    let mut manifest = tree.lock_manifest();
+    manifest.append(&edit).map_err(|error| tree.set_poison(error))?;
+    let _writer = tree.lock_writer();
+    let view = tree.view.load_full();
+    let added = outputs.into_iter().map(|(table, _)| (level, table)).collect();
+    tree.view.store(Arc::new(View {
+        active: Arc::clone(&view.active),
+        sealed: view.sealed.clone(),
+        version: Arc::new(view.version.with(&removed, added)),
+        keyspaces: Arc::clone(&view.keyspaces),
+        flushes: view.flushes,
+    }));
     Ok(())
 }
 
