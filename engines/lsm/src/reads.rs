@@ -463,7 +463,7 @@ pub(crate) fn sweep<'a>(
     let sweep = Sweep {
         end: last.is_none().then(|| scan(Direction::Backward, 1)),
         last: last.unwrap_or_default(),
-        scan: scan(Direction::Forward, budget),
+        scan: scan(Direction::Forward, budget).with_bounded_work(),
     };
     run_scan(tree, point, sweep, options.completion, visit, |sweep, end, ticket| {
         let next = if end == ScanEnd::Limit { sweep.cursor() } else { None };

@@ -14,7 +14,7 @@ use crate::version::View;
 /// Expired entries a scan reports for collection, at most.
 const EXPIRED_MAX: usize = 64;
 
-/// Versions looked at beyond those visited before a step ends: bounds the work among tombstones.
+/// Versions a step of a sweep looks at beyond those visited: bounds the work among tombstones.
 const EXAMINED_SPARE: usize = 4096;
 
 /// A chunk of a scan in the making. A [`Fault`] leaves it standing behind the last key decided, so
@@ -71,7 +71,7 @@ impl Scan {
             now,
             entries_left,
             bytes_left: bytes,
-            examined_left: entries_left.saturating_mul(8).saturating_add(EXAMINED_SPARE),
+            examined_left: usize::MAX,
             visited: 0,
             last: None,
             expired: Vec::new(),
@@ -98,6 +98,14 @@ impl Scan {
         self.run_over(view, blocks, &mut |stored, _| visit(stored))
     }
 
+    /// Bounds the versions looked at, visited or not: a step may end without a visit then, but
+    /// never without having passed a key.
+    #[must_use]
+    pub(crate) fn with_bounded_work(mut self) -> Self {
+        self.examined_left = self.entries_left.saturating_mul(8).saturating_add(EXAMINED_SPARE);
+        self
+    }
+
     /// Ends the scan behind `key`.
     pub(crate) fn end_at(&mut self, key: &StoredKey) {
         self.range.end = Bound::Included(key.clone());
@@ -106,7 +114,6 @@ impl Scan {
     /// Lets the scan go on for another `entries` entries.
     pub(crate) fn renew(&mut self, entries: usize) {
         self.entries_left = entries.max(1);
-        self.examined_left = self.entries_left.saturating_mul(8).saturating_add(EXAMINED_SPARE);
     }
 
     fn run_over(
