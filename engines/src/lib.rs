@@ -23,6 +23,7 @@ pub struct EngineInfo {
 }
 
 #[derive(Debug, Clone, Copy)]
+#[allow(dead_code, reason = "each is made by the engines that are compiled in")]
 enum Open {
     /// Opens an engine.
     Engine(fn(&Host, &EngineUrl) -> Result<Arc<dyn KvEngine>>),
@@ -141,7 +142,7 @@ impl EngineInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ferrokit_engine::{ErrorKind, KvEngineExt};
+    use ferrokit_engine::ErrorKind;
     use ferrokit_storage::IoBackend;
 
     fn host() -> Host {
@@ -193,6 +194,8 @@ mod tests {
     #[cfg(feature = "lsm")]
     #[test]
     fn an_engine_of_files_is_there_again_after_closing() {
+        use ferrokit_engine::KvEngineExt;
+
         let host = host();
         let directory =
             std::env::temp_dir().join(format!("ferrokit-engines-{}", std::process::id()));

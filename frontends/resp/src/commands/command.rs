@@ -115,7 +115,10 @@ fn write_info(reply: &mut Reply, row: &CommandInfo) {
     reply.set(row.tips.len());
     row.tips.iter().for_each(|tip| reply.bulk(tip.as_bytes()));
     write_key_specs(reply, row);
-    reply.array(row.subcommands.len());
+    match row.subcommands.len() {
+        0 => reply.set(0),
+        count => reply.array(count),
+    }
     row.subcommands.iter().for_each(|subcommand| write_info(reply, subcommand));
 }
 

@@ -91,23 +91,21 @@ fn parameter(name: &[u8]) -> Option<&'static Parameter> {
 }
 
 pub(super) fn get(cx: &mut Context<'_>) -> Outcome {
-    // A parameter asked for by its name is answered under the name as it was written.
     let mut asked: Vec<(&[u8], &Parameter)> = Vec::new();
     for pattern in cx.args.from(2) {
-        if let Some(known) = parameter(pattern) {
-            asked.push((pattern, known));
-            continue;
-        }
-        let pattern = pattern.to_ascii_lowercase();
-        asked.extend(
-            PARAMETERS
-                .iter()
-                .filter(|(name, _)| glob::matches(&pattern, name.as_bytes()))
-                .map(|known| (known.0.as_bytes(), known)),
-        );
+        let is_new = |known: &&Parameter| asked.iter().all(|(_, (name, _))| name != &known.0);
+        let found: Vec<(&[u8], &Parameter)> = match parameter(pattern) {
+            // Asked for by its name, it is answered under the name as it was written.
+            Some(known) => Some(known).filter(is_new).map(|it| (pattern, it)).into_iter().collect(),
+            None => {
+                let pattern = pattern.to_ascii_lowercase();
+                let matches = |(name, _): &&Parameter| glob::matches(&pattern, name.as_bytes());
+                let new = PARAMETERS.iter().filter(matches).filter(is_new);
+                new.map(|it| (it.0.as_bytes(), it)).collect()
+            }
+        };
+        asked.extend(found);
     }
-    asked.sort_by_key(|(_, known)| known.0);
-    asked.dedup_by_key(|(_, known)| known.0);
     cx.reply.map(asked.len());
     for (name, (_, value)) in asked {
         cx.reply.bulk(name);

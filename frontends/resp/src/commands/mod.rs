@@ -144,10 +144,13 @@ pub(crate) async fn execute(cx: &mut Context<'_>) {
             cx.session.client.set_last_command(info.name);
             info.handler.run(cx).await
         }
-        Err(refusal) => {
-            cx.session.is_closing |= is_http(cx.args.at(0));
-            Err(refusal)
+        Err(_) if is_http(cx.args.at(0)) => {
+            let client = &cx.session.client.peer;
+            tracing::warn!(%client, "disconnected: it speaks HTTP, somebody may misuse a browser");
+            cx.session.is_closing = true;
+            return;
         }
+        Err(refusal) => Err(refusal),
     };
     if let Err(refusal) = outcome {
         cx.stats().errors.add(1);
