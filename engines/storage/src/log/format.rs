@@ -12,6 +12,9 @@ pub(super) const ALIGNMENT: usize = 8;
 /// What is believed of a stored length, whatever the configuration says now.
 pub(super) const STORED_RECORD_BYTES_MAX: usize = 1 << 30;
 
+/// No log comes so far: with positions below this, no sum of position and size overflows.
+const POSITION_MAX: u64 = 1 << 62;
+
 const RECORD_VERSION: u8 = 1;
 
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(ALIGNMENT));
@@ -59,7 +62,9 @@ impl SegmentHeader {
             return Err(BadHeader::TooNew(version));
         }
         let header = Self { start: u64_at(bytes, 16), epoch: u32_at(bytes, 24) };
-        if version == 0 || !header.start.is_multiple_of(ALIGNMENT as u64) {
+        let is_position =
+            header.start.is_multiple_of(ALIGNMENT as u64) && header.start <= POSITION_MAX;
+        if version == 0 || !is_position {
             return Err(BadHeader::Damaged("the segment header makes no sense"));
         }
         Ok(header)

@@ -700,3 +700,16 @@ proptest::proptest! {
         let _ = fuzz_segment(&bytes);
     }
 }
+
+/// Found by fuzzing: positions near the end of their type overflowed while recovery searched on.
+#[test]
+fn a_segment_beyond_all_positions_is_refused() {
+    for start in [u64::MAX - 7, (1 << 62) + 8] {
+        let mut bytes = format::SegmentHeader { start, epoch: 1 }.encode().to_vec();
+        bytes.resize(256, 0);
+        assert_eq!(fuzz_segment(&bytes).unwrap_err().kind(), ErrorKind::Corruption);
+    }
+    let mut bytes = format::SegmentHeader { start: 1 << 62, epoch: 1 }.encode().to_vec();
+    bytes.resize(256, 0);
+    assert_eq!(fuzz_segment(&bytes).unwrap(), LogPosition(1 << 62));
+}
