@@ -20,6 +20,11 @@ const NONE: u8 = 0;
 const LZ4: u8 = 1;
 const ZSTD: u8 = 2;
 
+/// What a compressed byte can stand for at most, so that a claimed length allocates no more: in
+/// LZ4 a byte of a match's length; in Zstandard a quarter of a block of 128 KiB of one byte.
+const LZ4_RATIO_MAX: usize = 255;
+const ZSTD_RATIO_MAX: usize = 32 << 10;
+
 /// Contexts kept for later use: making one costs more than a block does.
 const CONTEXTS_MAX: usize = 16;
 
@@ -132,8 +137,16 @@ impl Compressor {
                 })
                 .map_err(|error| format!("zstd: {error}")),
         };
-        if tag != LZ4 && tag != ZSTD {
-            return None;
+        let ratio_max = match tag {
+            LZ4 => LZ4_RATIO_MAX,
+            ZSTD => ZSTD_RATIO_MAX,
+            _ => return None,
+        };
+        if plain_bytes > payload.len().saturating_mul(ratio_max) {
+            return Some(Err(format!(
+                "{plain_bytes} bytes claimed, more than {} compressed bytes can hold",
+                payload.len()
+            )));
         }
         let mut plain = vec![0; plain_bytes];
         Some(match decompress(&mut plain) {

@@ -214,3 +214,23 @@ fn two_files_never_share_a_key() {
     };
     assert_ne!(block(7), block(7));
 }
+
+/// Found by fuzzing: a few compressed bytes that claim the largest block took its memory first.
+#[test]
+fn a_claimed_length_that_the_payload_cannot_hold_is_refused() {
+    for compression in [Compression::Lz4, Compression::Zstd(1)] {
+        let codec = BlockCodec::new(compression, LIMIT).unwrap();
+        let mut block = stored(&codec, &[7; 64]);
+        let claim = u32::try_from(LIMIT).unwrap().to_le_bytes();
+        block[1..5].copy_from_slice(&claim);
+        let block = with_checksum(block, place(7, 4096));
+        let error = codec.decode(place(7, 4096), &block).unwrap_err().to_string();
+        assert!(error.contains("compressed bytes can hold"), "{error}");
+    }
+    // What compresses best is within the bounds.
+    for codec in codecs() {
+        let plain = vec![7; LIMIT];
+        let block = stored(&codec, &plain);
+        assert_eq!(codec.decode(place(7, 4096), &block).unwrap(), plain);
+    }
+}
