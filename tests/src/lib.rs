@@ -42,7 +42,7 @@ pub mod model;
 mod random;
 pub mod world;
 
-pub use case::{Case, Group, Need, run_case, summarize};
+pub use case::{Case, Group, Need, check_case, run_case, summarize};
 pub use factory::{EngineFactory, Options, Size};
 pub use lab::{Lab, Machine};
 pub use random::Rng;
