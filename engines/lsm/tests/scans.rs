@@ -1,8 +1,8 @@
 //! Scans and sweeps over much that is not visible.
 
 use ferrokit_engine::{
-    Direction, Durability, Entry, KeyRange, KeyspaceId, KvEngine, KvEngineExt, KvRead, Ordered,
-    ReadOptions, ScanLimits, Snapshots, SweepCursor, WriteOptions,
+    Direction, Durability, Entry, KeyRange, KeyspaceId, KvEngine, KvEngineExt, KvRead, ReadOptions,
+    ScanLimits, Snapshots, SweepCursor, WriteOptions,
 };
 use ferrokit_lsm::{LsmConfig, LsmEngine};
 use ferrokit_storage::sim::SimMachine;
