@@ -1,4 +1,4 @@
-//! [`HybridLogEngine`]: the contract over the [`Store`].
+//! [`HybridLogEngine`]: the contract over the `Store`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};

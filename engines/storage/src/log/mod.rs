@@ -4,7 +4,7 @@
 //! *committer*, swaps the buffer for an empty one, writes it with one write, syncs once if anyone
 //! asked for it, and wakes everybody it covered, while writers fill the other buffer (group
 //! commit: DeWitt et al., SIGMOD 1984; pipelined: Johnson et al., Aether, VLDB 2010). Commits are
-//! driven by the job alone: dropping an [`Op`](ferrokit_engine::Op) changes nothing.
+//! driven by the job alone: dropping an [`Op`] changes nothing.
 //!
 //! # Invariants
 //! - Positions are handed out in the order of [`Log::append`] and are never used twice, except
