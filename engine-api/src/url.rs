@@ -177,9 +177,6 @@ fn name(text: &str) -> Result<String> {
 }
 
 fn unescape(text: &str) -> Result<String> {
-    if !text.contains('%') {
-        return Ok(text.to_owned());
-    }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -193,10 +190,11 @@ fn unescape(text: &str) -> Result<String> {
         };
         bytes.push(high << 4 | low);
     }
-    match String::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => Ok(text),
-        _ => Err(invalid(format!("\"{}\" is not UTF-8 text once unescaped", shown(text)))),
+    if bytes.contains(&0) {
+        return Err(invalid(format!("\"{}\" holds a zero byte", shown(text))));
     }
+    String::from_utf8(bytes)
+        .map_err(|_| invalid(format!("\"{}\" is not UTF-8 text once unescaped", shown(text))))
 }
 
 fn hex_digit(byte: u8) -> Option<u8> {
@@ -248,7 +246,10 @@ mod tests {
             ("lsm:x?a", "has no value"),
             ("lsm:x?a=1&a=2", "given twice"),
             ("lsm:%4", "unfinished"),
-            ("lsm:%00", "not UTF-8"),
+            ("lsm:%ff", "not UTF-8"),
+            ("lsm:%00", "zero byte"),
+            ("lsm:a\0b", "zero byte"),
+            ("lsm:x?a=\0", "zero byte"),
             ("LSM:x", "is no name"),
         ] {
             let error = EngineUrl::parse(url).unwrap_err().to_string();
