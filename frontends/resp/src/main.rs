@@ -1,5 +1,6 @@
 //! The command line of `ferrokit-server`.
 
+use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
@@ -116,9 +117,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    let filter = EnvFilter::try_new(&options.log)
-        .map_err(|error| Error::invalid("--log", format!("{error}; try info")))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    start_log(&options.log)?;
     let host = Host::system(options.io())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -130,6 +129,7 @@ fn run(options: &Options) -> Result<()> {
         Signals::new().map_err(|error| Error::io("server.signals", error))?
     };
     let server = Server::start(&host, &options.config())?;
+    // Scripts wait for this line and take the port from it: the README promises its beginning.
     tracing::info!(
         port = server.port(),
         engine = options.engine,
@@ -147,6 +147,19 @@ fn run(options: &Options) -> Result<()> {
     tracing::info!(reason, "stopping");
     server.shutdown()?;
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Logs to standard error: in colour to a terminal, as plain text to anything that may read it.
+fn start_log(level: &str) -> Result<()> {
+    let filter = EnvFilter::try_new(level)
+        .map_err(|error| Error::invalid("--log", format!("{error}; try info")))?;
+    let is_colour_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && !is_colour_unwanted)
+        .init();
     Ok(())
 }
 

@@ -117,6 +117,16 @@ fn a_start_that_cannot_succeed_says_in_one_line_what_to_do() {
     assert!(error.contains("locked"), "{error}");
 }
 
+/// Nothing but a terminal is sent colours, whatever the environment says of them.
+#[test]
+fn a_log_that_is_no_terminal_is_plain_text() {
+    let server = ChildServer::start(&["--engine", "memory:", "--log", "trace"]);
+    assert!(server.log.contains(" WARN "), "{}", server.log);
+    let strays: Vec<char> =
+        server.log.chars().filter(|it| it.is_control() && *it != '\n').collect();
+    assert!(strays.is_empty(), "{strays:?} in {:?}", server.log);
+}
+
 #[test]
 fn a_server_runs_through_threads_where_it_is_told_to() {
     let directory = Directory::new();

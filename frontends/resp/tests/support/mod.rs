@@ -269,10 +269,15 @@ pub(crate) fn info_field(client: &mut Client, field: &str) -> String {
     found.unwrap_or_else(|| panic!("no {field}")).to_owned()
 }
 
+/// The line of the log that says the server serves, up to its port.
+const READY: &str = " ready to accept connections port=";
+
 /// The server as a process of its own.
 pub(crate) struct ChildServer {
     pub(crate) child: Child,
     pub(crate) port: u16,
+    /// What it logged until it was ready.
+    pub(crate) log: String,
 }
 
 impl ChildServer {
@@ -285,9 +290,9 @@ impl ChildServer {
             let start = lines.len();
             assert!(log.read_line(&mut lines).unwrap() > 0, "it did not start: {lines}");
             let line = &lines[start..];
-            if line.contains("ready") {
-                let port = line.split("port=").nth(1).unwrap().split(' ').next().unwrap();
-                break port.parse().unwrap();
+            if line.contains(" ready to ") {
+                let digits = line.split_once(READY).and_then(|(_, rest)| rest.split(' ').next());
+                break digits.and_then(|it| it.parse().ok()).unwrap_or_else(|| panic!("{line:?}"));
             }
         };
         // The pipe must stay open and be read, or the server could not log.
@@ -300,7 +305,7 @@ impl ChildServer {
                 }),
             )
             .unwrap();
-        Self { child, port }
+        Self { child, port, log: lines }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -341,5 +346,7 @@ pub(crate) fn refusal(options: &[&str]) -> String {
 fn command(options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ferrokit-server"));
     command.args(options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // What the tests read must not hang on how whoever runs them likes colours.
+    command.env_remove("NO_COLOR");
     command
 }
