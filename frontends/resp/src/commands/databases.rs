@@ -88,7 +88,6 @@ pub(super) async fn swap_db(cx: &mut Context<'_>) -> Outcome {
     let second = parse(2, "ERR invalid second DB index")?;
     let (first, second) = (database(cx, first)?, database(cx, second)?);
     let options = cx.shared.write_options();
-    cx.shared.note_write();
     let written = cx.shared.engine.swap_keyspaces(first, second, &options).await?;
     cx.session.join(written.ticket);
     cx.reply.ok();
@@ -127,7 +126,6 @@ pub(super) async fn flush_all(cx: &mut Context<'_>) -> Outcome {
 
 async fn clear(cx: &mut Context<'_>, keyspace: KeyspaceId) -> Outcome {
     let options = cx.shared.write_options();
-    cx.shared.note_write();
     let written = cx.shared.engine.clear_keyspace(keyspace, &options).await?;
     cx.session.join(written.ticket);
     Ok(())

@@ -136,7 +136,7 @@ fn human(bytes: u64) -> String {
 
 fn persistence(cx: &Context<'_>, out: &mut String) {
     let is_durable = u8::from(cx.shared.is_durable());
-    let sync_status = if cx.shared.failed_syncs.get() == 0 { "ok" } else { "err" };
+    let sync_status = if cx.shared.is_sync_failing() { "err" } else { "ok" };
     let fields: &Fields<'_> = &[
         ("loading", &0),
         ("aof_enabled", &is_durable),

@@ -58,7 +58,6 @@ pub(super) const ROWS: &[CommandInfo] = &[
 /// gone and later ones still there.
 pub(super) async fn del(cx: &mut Context<'_>) -> Outcome {
     let options = cx.shared.write_options().reporting_existed();
-    cx.shared.note_write();
     let mut deleted = 0;
     for key in cx.args.from(1) {
         let written = cx.shared.engine.delete(cx.session.keyspace, key, &options).await?;

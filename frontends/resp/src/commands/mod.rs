@@ -66,7 +66,6 @@ impl<'c> Context<'c> {
         'c: 'a,
     {
         let shared = self.shared;
-        shared.note_write();
         shared.engine.update(self.session.keyspace, key, &shared.write_options(), change)
     }
 

@@ -250,7 +250,6 @@ pub(super) async fn mset(cx: &mut Context<'_>) -> Outcome {
     for pair in (1..cx.args.len()).step_by(2) {
         batch.put(cx.session.keyspace, cx.args.at(pair), cx.args.at(pair + 1), None);
     }
-    cx.shared.note_write();
     let written = cx.shared.engine.write(batch, &cx.shared.write_options()).await?;
     cx.session.join(written.ticket);
     cx.reply.ok();
@@ -351,7 +350,6 @@ pub(super) async fn set(cx: &mut Context<'_>) -> Outcome {
 
 async fn put(cx: &mut Context<'_>, value: &[u8], expire_at: Option<UnixMillis>) -> Outcome {
     let (engine, options) = (&cx.shared.engine, cx.shared.write_options());
-    cx.shared.note_write();
     let write = engine.put(cx.session.keyspace, cx.args.at(1), value, expire_at, &options);
     let written = write.await?;
     cx.session.join(written.ticket);
@@ -388,7 +386,6 @@ async fn set_if(
         let kept = current.and_then(|entry| entry.expire_at);
         Update::Put { expire_at: if expiry == Expiry::Keep { kept } else { expire_at } }
     };
-    shared.note_write();
     let write_options = shared.write_options();
     let update = shared.engine.update(cx.session.keyspace, key, &write_options, &mut change);
     let written = update.await?;
@@ -491,7 +488,6 @@ async fn change_and_get(
         }
         decide(entry)
     };
-    shared.note_write();
     let options = shared.write_options();
     let update = shared.engine.update(cx.session.keyspace, key, &options, &mut change);
     let written = update.await?;
