@@ -81,6 +81,9 @@ pub struct Limits {
     pub output_hard_bytes: usize,
     /// A client that takes none of its replies for so long is disconnected.
     pub output_stall: Duration,
+    /// A step of SCAN answers about so many bytes of keys at most, however many are asked for; a
+    /// single longer key is a step of its own.
+    pub scan_bytes: usize,
     /// How long connections get to finish when the server stops.
     pub shutdown_grace: Duration,
 }
@@ -94,6 +97,7 @@ impl Default for Limits {
             output_soft_bytes: 64 << 20,
             output_hard_bytes: 1 << 30,
             output_stall: Duration::from_secs(60),
+            scan_bytes: 1 << 20,
             shutdown_grace: Duration::from_secs(10),
         }
     }

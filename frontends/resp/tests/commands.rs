@@ -309,6 +309,56 @@ fn a_scan_returns_every_key_that_stays() {
     });
 }
 
+/// However long the keys, a reply of SCAN is whole, bounded, and gets on.
+#[test]
+fn a_scan_of_the_longest_keys_answers_in_bounded_steps() {
+    // A bound of several keys, and one below a single key.
+    for scan_bytes in [300_000, 1_000] {
+        for engine in support::ENGINES {
+            println!("engine {engine}, at most {scan_bytes} bytes");
+            let server = TestServer::with(engine, |config| {
+                config.limits.scan_bytes = scan_bytes;
+                config.limits.output_hard_bytes = 1 << 20;
+                config.limits.output_soft_bytes = 1 << 20;
+            });
+            let longest = server.server.engine().capabilities().max_key_bytes;
+            assert!((1_000..=64 << 10).contains(&longest), "{longest}");
+            let mut client = server.client();
+            let mut expected: Vec<String> = (0..60)
+                .flat_map(|number| {
+                    let long = format!("{number:02}{}", "k".repeat(longest - 2));
+                    [long, format!("short:{number}")]
+                })
+                .collect();
+            for key in &expected {
+                assert_eq!(client.ask(&format!("SET {key} v")).text(), "OK");
+            }
+            let (mut cursor, mut found, mut steps) = ("0".to_owned(), Vec::new(), 0);
+            while steps == 0 || cursor != "0" {
+                let reply = client.ask(&format!("SCAN {cursor} COUNT 100000"));
+                let [next, keys] = reply.array() else { panic!("{reply:?}") };
+                let keys: Vec<String> =
+                    keys.array().iter().map(|key| key.text().to_owned()).collect();
+                let bytes: usize = keys.iter().map(String::len).sum();
+                assert!(bytes <= scan_bytes || keys.len() < 20, "{bytes} bytes, {}", keys.len());
+                found.extend(keys);
+                cursor = next.text().to_owned();
+                steps += 1;
+                assert!(steps <= 500, "it does not end");
+            }
+            // An engine of buckets may visit a few keys where it was asked for one.
+            assert!(steps >= 30 * longest / scan_bytes.max(longest), "{steps} steps");
+            expected.sort_unstable();
+            found.sort_unstable();
+            found.dedup();
+            assert_eq!(found.len(), expected.len());
+            assert!(found == expected);
+            // What the pattern keeps out takes no room.
+            assert_eq!(client.scan("COUNT 100000 MATCH short:7").len(), 1);
+        }
+    }
+}
+
 #[test]
 fn hello_and_the_protocols() {
     let server = TestServer::on("memory:");

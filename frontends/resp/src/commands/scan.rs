@@ -1,6 +1,6 @@
 //! SCAN.
 
-use ferrokit_engine::{Entry, ReadOptions, SweepCursor};
+use ferrokit_engine::{Entry, ReadOptions, SweepCursor, Swept};
 
 use super::table::{CommandInfo, category, flag};
 use super::{Context, Handler, Outcome, Refusal};
@@ -30,6 +30,12 @@ struct ScanOptions<'c> {
     pattern: Option<&'c [u8]>,
     budget: usize,
     wants_strings: bool,
+}
+
+impl ScanOptions<'_> {
+    fn wants(&self, key: &[u8]) -> bool {
+        self.wants_strings && self.pattern.is_none_or(|pattern| glob::matches(pattern, key))
+    }
 }
 
 fn parse<'c>(cx: &Context<'c>) -> Result<ScanOptions<'c>, Refusal> {
@@ -69,26 +75,57 @@ pub(super) async fn scan(cx: &mut Context<'_>) -> Outcome {
             "ERR invalid cursor: it is of another database or was forgotten; start again from 0",
         ))?,
     };
-    let mut keys = Reply::new(Protocol::Resp2, cx.shared.limits.output_hard_bytes);
-    let mut count = 0;
-    let mut visit = |key: &[u8], _: Entry<'_>| {
-        let is_wanted = options.wants_strings
-            && options.pattern.is_none_or(|pattern| glob::matches(pattern, key));
-        if is_wanted {
-            keys.bulk(key);
-            count += 1;
-        }
-    };
-    let read = ReadOptions::APPLIED;
-    let swept =
-        cx.shared.engine.sweep(keyspace, &cursor, options.budget, &read, &mut visit).await?;
-    cx.session.join(swept.ticket);
-    let next = swept.next.map_or(0, |next| cx.shared.cursors.insert(keyspace, next));
+    let step = sweep(cx, &cursor, &options).await?;
+    cx.session.join(step.swept.ticket);
+    let next = step.swept.next.map_or(0, |next| cx.shared.cursors.insert(keyspace, next));
+    if step.keys.has_overflowed() {
+        cx.reply.overflow();
+    }
     let mut text = Vec::new();
     push_integer(&mut text, i64::try_from(next).unwrap_or(i64::MAX));
     cx.reply.array(2);
     cx.reply.bulk(&text);
-    cx.reply.array(count);
-    cx.reply.raw(keys.unsent());
+    cx.reply.array(step.count);
+    cx.reply.raw(step.keys.unsent());
     Ok(())
+}
+
+/// What one step found.
+struct Step {
+    swept: Swept,
+    /// The keys, as replies.
+    keys: Reply,
+    count: usize,
+}
+
+/// Sweeps from `cursor` on, over fewer entries than asked for where their keys are many bytes.
+///
+/// A visitor cannot end a sweep, so one that finds too much is thrown away and repeated over the
+/// entries that did fit, at least one: each try is at most half as long as the one before.
+async fn sweep(
+    cx: &Context<'_>,
+    cursor: &SweepCursor,
+    options: &ScanOptions<'_>,
+) -> Result<Step, Refusal> {
+    let limits = &cx.shared.limits;
+    let mut budget = options.budget;
+    loop {
+        let is_last_try = budget == 1;
+        let limit_bytes = if is_last_try { limits.output_hard_bytes } else { limits.scan_bytes };
+        let mut keys = Reply::new(Protocol::Resp2, limit_bytes);
+        let (mut count, mut fitting) = (0, 0);
+        let mut visit = |key: &[u8], _: Entry<'_>| {
+            if options.wants(key) {
+                keys.bulk(key);
+                count += 1;
+            }
+            fitting += usize::from(!keys.has_overflowed());
+        };
+        let (keyspace, read) = (cx.session.keyspace, ReadOptions::APPLIED);
+        let swept = cx.shared.engine.sweep(keyspace, cursor, budget, &read, &mut visit).await?;
+        if is_last_try || !keys.has_overflowed() {
+            return Ok(Step { swept, keys, count });
+        }
+        budget = fitting.min(budget / 2).max(1);
+    }
 }

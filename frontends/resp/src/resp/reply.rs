@@ -70,6 +70,11 @@ impl Reply {
         self.has_overflowed
     }
 
+    /// Takes note that something did not fit.
+    pub fn overflow(&mut self) {
+        self.has_overflowed = true;
+    }
+
     /// The memory it holds.
     pub fn capacity(&self) -> usize {
         self.bytes.capacity()
