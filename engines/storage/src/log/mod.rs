@@ -149,7 +149,8 @@ impl Log {
     /// Appends a record, gathered from parts, to the commit buffer. Never waits and does no I/O.
     ///
     /// The record is committed with the durability asked for whether or not anybody waits for it;
-    /// one at [`Durability::Memory`] when the next commit comes.
+    /// one at [`Durability::Memory`] when the next commit comes, which is at once while there are
+    /// [readers](Self::retain).
     ///
     /// # Errors
     /// `InvalidArgument` for a record longer than the configuration allows, `Busy` far beyond the
@@ -157,15 +158,20 @@ impl Log {
     /// `Closed`.
     pub fn append(&self, parts: &[&[u8]], durability: Durability) -> Result<Appended> {
         let appended = self.shared.append(parts, durability);
-        // A stalled log is tried again whenever somebody has something to write.
-        let is_due = match &appended {
-            Ok(_) => durability > Durability::Memory || self.shared.is_filling(),
-            Err(error) => error.kind() == ErrorKind::OutOfSpace,
-        };
-        if is_due {
+        let is_due =
+            durability > Durability::Memory || self.shared.is_filling() || self.shared.is_read();
+        if appended.is_ok() && is_due {
             self.committer.wake();
         }
-        appended
+        self.trying_again(appended)
+    }
+
+    /// The answer; a stalled log is tried again whenever somebody wants anything of it.
+    fn trying_again<T>(&self, answer: Result<T>) -> Result<T> {
+        if answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::OutOfSpace) {
+            self.committer.wake();
+        }
+        answer
     }
 
     /// Ready while fewer than [`LogConfig::buffer_bytes`] wait for the committer; otherwise it
@@ -175,7 +181,7 @@ impl Log {
     /// `OutOfSpace` while no segment can be had, `Poisoned`, `Closed`.
     pub fn room(&self) -> Op<'static, ()> {
         if let Some(result) = self.shared.room_now() {
-            return Op::Ready(result);
+            return Op::Ready(self.trying_again(result));
         }
         self.committer.wake();
         self.shared.wait_for_room()
@@ -188,7 +194,7 @@ impl Log {
     /// `Poisoned`, `Closed`, `OutOfSpace` while no segment can be had (what was appended stays and
     /// may be committed later), `InvalidArgument` for a ticket this log never gave.
     pub fn committed(&self, ticket: CommitTicket) -> Op<'static, ()> {
-        match self.is_committed(ticket) {
+        match self.trying_again(self.is_committed(ticket)) {
             Ok(true) => return Op::ok(()),
             Ok(false) => {}
             Err(error) => return Op::err(error),
@@ -249,7 +255,10 @@ impl Log {
     /// # Errors
     /// `NotFound` if the position was trimmed, `InvalidArgument` beyond the end.
     pub fn retain(self: &Arc<Self>, from: Option<LogPosition>) -> Result<LogReader> {
-        LogReader::new(Arc::clone(&self.shared), from)
+        let reader = LogReader::new(Arc::clone(&self.shared), from)?;
+        // What was appended at `Memory` before there was a reader has waited for no commit.
+        self.committer.wake();
+        Ok(reader)
     }
 
     /// The failure that ended commits, if there was one.
@@ -268,8 +277,7 @@ impl Log {
     /// # Errors
     /// Those of [`committed`](Self::committed).
     pub fn close(&self) -> Op<'static, ()> {
-        let end = self.shared.append_closing_record();
-        match end {
+        match self.trying_again(self.shared.append_closing_record()) {
             Ok(end) => self.committed(CommitTicket::at(end, Durability::Synced)),
             Err(error) => Op::err(error),
         }

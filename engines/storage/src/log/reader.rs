@@ -41,6 +41,7 @@ impl LogReader {
         segments.next_hold += 1;
         segments.holds.insert(hold, position);
         drop(segments);
+        shared.add_reader();
         Ok(Self { shared, hold, position })
     }
 
@@ -153,6 +154,7 @@ impl LogReader {
 impl Drop for LogReader {
     fn drop(&mut self) {
         self.shared.segments().holds.remove(&self.hold);
+        self.shared.remove_reader();
     }
 }
 

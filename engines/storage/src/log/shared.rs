@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
@@ -44,6 +44,8 @@ pub(super) struct Shared {
     store: Arc<Store>,
     buffer: Mutex<Buffer>,
     segments: Mutex<Segments>,
+    /// How many readers there are.
+    readers: AtomicUsize,
     pub(super) waiters: Waiters,
 
     // Positions. Each is stored with Release after what it promises, and read with Acquire.
@@ -97,6 +99,7 @@ impl Shared {
                 holds: Default::default(),
                 next_hold: 0,
             }),
+            readers: AtomicUsize::new(0),
             waiters: Waiters::default(),
             end: AtomicU64::new(end),
             os: AtomicU64::new(end),
@@ -258,6 +261,21 @@ impl Shared {
     /// Whether enough waits to be committed though nobody asked.
     pub(super) fn is_filling(&self) -> bool {
         self.pending_bytes.load(Ordering::Relaxed) > self.config.buffer_bytes as u64 / 2
+    }
+
+    /// Counts a reader. A record appended before it is in the buffer by now; who appends later
+    /// sees the count.
+    pub(super) fn add_reader(&self) {
+        self.readers.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn remove_reader(&self) {
+        self.readers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether somebody reads the log, and so waits even for records that need not be durable.
+    pub(super) fn is_read(&self) -> bool {
+        self.readers.load(Ordering::SeqCst) > 0
     }
 
     pub(super) fn is_committed(&self, ticket: CommitTicket) -> Result<bool> {

@@ -713,3 +713,65 @@ fn a_segment_beyond_all_positions_is_refused() {
     bytes.resize(256, 0);
     assert_eq!(fuzz_segment(&bytes).unwrap(), LogPosition(1 << 62));
 }
+
+#[test]
+fn space_revives_a_log_whose_writers_only_ask_for_room() {
+    let machine = SimMachine::new(2);
+    let host = machine.host();
+    let (log, _) = open(&machine).unwrap();
+    machine.set_capacity_bytes(3 * 4096);
+    let stalled = loop {
+        match log.append(&[&[1; 500]], Durability::Synced) {
+            Ok(appended) => {
+                let _ = host.wait(log.committed(appended.ticket(Durability::Synced)));
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(stalled.kind(), ErrorKind::OutOfSpace);
+    host.settle();
+    machine.set_capacity_bytes(1 << 30);
+    assert!(log.room().wait().is_err(), "still stalled, but tries again");
+    host.settle();
+    host.wait(log.room()).unwrap();
+    host.wait(log.sync(Durability::Synced)).unwrap();
+}
+
+#[test]
+fn closing_and_waiting_revive_a_stalled_log_too() {
+    let stalled = || {
+        let machine = SimMachine::new(2);
+        let (log, _) = open(&machine).unwrap();
+        machine.set_capacity_bytes(3 * 4096);
+        while log.append(&[&[1; 500]], Durability::Synced).is_ok() {
+            machine.host().settle();
+        }
+        machine.host().settle();
+        machine.set_capacity_bytes(1 << 30);
+        (machine, log)
+    };
+    let (machine, log) = stalled();
+    assert_eq!(log.close().wait().unwrap_err().kind(), ErrorKind::OutOfSpace);
+    machine.host().settle();
+    machine.host().wait(log.close()).unwrap();
+    let (machine, log) = stalled();
+    assert_eq!(log.sync(Durability::Synced).wait().unwrap_err().kind(), ErrorKind::OutOfSpace);
+    machine.host().settle();
+    machine.host().wait(log.sync(Durability::Synced)).unwrap();
+}
+
+#[test]
+fn a_reader_waits_for_no_other_write_to_see_one_of_memory() {
+    let machine = SimMachine::new(2);
+    let host = machine.host();
+    let (log, _) = open(&machine).unwrap();
+    append(&log, b"before", Durability::Memory);
+    let mut reader = log.retain(Some(LogPosition(0))).unwrap();
+    assert_eq!(read(&mut reader, &host, 1).unwrap(), [b"before"]);
+    append(&log, b"after", Durability::Memory);
+    assert_eq!(read(&mut reader, &host, 1).unwrap(), [b"after"]);
+    drop(reader);
+    append(&log, b"unread", Durability::Memory);
+    host.settle();
+    assert!(log.durable(Durability::Os) < log.end(), "nobody asked for it");
+}
