@@ -88,6 +88,19 @@ fn drain(world: &World, feed: &mut dyn ChangeFeed, replica: &mut Replica, budget
     }
 }
 
+/// Reads the feed until it has told of so many expiries. Collecting is a job's work: where jobs have
+/// threads of their own, further writes give it the time.
+fn drain_expiries(world: &World, feed: &mut dyn ChangeFeed, replica: &mut Replica, count: usize) {
+    for round in 0..2000_u32 {
+        world.put(b"tick", &round.to_le_bytes());
+        world.settle();
+        drain(world, feed, replica, 1000);
+        if replica.expired.len() >= count {
+            return;
+        }
+    }
+}
+
 fn mixed_writes(world: &World, seed: u64, rounds: usize) {
     let mut rng = crate::random::Rng::new(seed);
     let keyspaces = world.capabilities().max_keyspaces.min(3);
@@ -301,7 +314,8 @@ fn memory_writes_are_in_it(lab: &Lab) {
     for n in 0..20 {
         world.put_at(Durability::Memory, &key(n), b"v");
     }
-    world.put(b"last", b"v");
+    // No write of a higher level comes and takes them along.
+    world.put_at(Durability::Memory, b"last", b"v");
     let mut replica = Replica::default();
     drain(&world, &mut *feed, &mut replica, 1000);
     assert_same(&world, &replica);
@@ -326,9 +340,8 @@ fn an_expiry_is_emitted_once(lab: &Lab) {
     world.put_until(b"again", b"1", world.now().plus(10));
     world.pass_millis(10);
     world.put(b"again", b"2");
-    world.settle();
     let mut replica = Replica::default();
-    drain(&world, &mut *feed, &mut replica, 1000);
+    drain_expiries(&world, &mut *feed, &mut replica, 21);
     let mut times: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     for (_, key) in &replica.expired {
         *times.entry(key.clone()).or_default() += 1;
@@ -361,7 +374,7 @@ fn an_expiry_is_emitted_once_under_concurrent_reads(lab: &Lab) {
     });
     world.churn(KS);
     let mut replica = Replica::default();
-    drain(&world, &mut *feed, &mut replica, 1000);
+    drain_expiries(&world, &mut *feed, &mut replica, 100);
     let keys: BTreeSet<_> = replica.expired.iter().map(|(_, key)| key.clone()).collect();
     assert_eq!(keys.len(), replica.expired.len(), "an expiry was emitted twice");
     assert_eq!(keys.len(), 100);
