@@ -17,8 +17,8 @@
 //!   ends, by the start of its successor, before them: they can never come back.
 //! - After a failed write or sync no position advances any more.
 //!
-//! The bytes are described in `docs/design.md`. Lock order: buffer, then segments, then waiters;
-//! none is held across I/O.
+//! The bytes are described in `docs/design.md`. Lock order: trimming, then buffer, then segments,
+//! then waiters; none but trimming is held across I/O.
 
 mod commit;
 mod format;

@@ -41,6 +41,8 @@ pub(super) struct Segments {
     /// Oldest first; never empty. The last is being written.
     pub(super) list: VecDeque<Segment>,
     pub(super) spares: Vec<Spare>,
+    /// Oldest first: no longer of the log, their files still to be given up.
+    pub(super) trimmed: VecDeque<Segment>,
     /// Positions that readers still need.
     pub(super) holds: BTreeMap<u64, u64>,
     pub(super) next_hold: u64,

@@ -1,5 +1,6 @@
 //! [`Shared`]: what writers, the committer and readers have in common.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -44,6 +45,8 @@ pub(super) struct Shared {
     store: Arc<Store>,
     buffer: Mutex<Buffer>,
     segments: Mutex<Segments>,
+    /// Held while files are given up: one after the other, oldest first.
+    trimming: Mutex<()>,
     /// How many readers there are.
     readers: AtomicUsize,
     pub(super) waiters: Waiters,
@@ -96,9 +99,11 @@ impl Shared {
             segments: Mutex::new(Segments {
                 list: recovered.segments.clone(),
                 spares: recovered.spares.clone(),
+                trimmed: VecDeque::new(),
                 holds: Default::default(),
                 next_hold: 0,
             }),
+            trimming: Mutex::new(()),
             readers: AtomicUsize::new(0),
             waiters: Waiters::default(),
             end: AtomicU64::new(end),
@@ -411,32 +416,48 @@ impl Shared {
     }
 
     pub(super) fn trim(&self, before: LogPosition) -> Result<()> {
-        let trimmed: Vec<Segment> = {
+        let _trimming = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
+        {
             let mut segments = self.segments();
             let count = segments.trimmable(before.0.min(self.durable(Durability::Synced)));
-            segments.list.drain(..count).collect()
-        };
-        if trimmed.is_empty() {
-            return Ok(());
+            let Segments { list, trimmed, .. } = &mut *segments;
+            trimmed.extend(list.drain(..count));
         }
-        // One after the other, oldest first, so that a crash never leaves a hole.
-        trimmed.iter().try_for_each(|segment| self.give_up(segment))
+        // One after the other, oldest first, so that a crash never leaves a hole. What fails stays
+        // in front: the next trim begins with it.
+        while let Some(segment) = self.oldest_trimmed() {
+            self.give_up(&segment)?;
+            self.segments().trimmed.pop_front();
+        }
+        Ok(())
     }
 
-    /// Recycles or removes the file of a segment.
+    fn oldest_trimmed(&self) -> Option<Segment> {
+        self.segments().trimmed.front().cloned()
+    }
+
+    /// Recycles or removes the file of a segment; one that is gone was given up by a trim that
+    /// failed after that.
     fn give_up(&self, segment: &Segment) -> Result<()> {
+        let is_done = |result: Result<()>| match result {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            result => result.map(|()| true),
+        };
         let store = &self.store;
         let path = store.segment_path(segment.start);
         let recycles = self.segments().spares.len() < self.config.recycle_segments
             && segment.file_bytes == store.segment_bytes;
         if !recycles {
-            store.fs.remove_file(&path)?;
+            is_done(store.fs.remove_file(&path))?;
             return store.fs.sync_dir(&store.directory);
         }
         let spare_path = store.new_spare_path();
-        store.fs.rename(&path, &spare_path)?;
+        let is_renamed = is_done(store.fs.rename(&path, &spare_path))?;
         // The file must not be written again while a crash could bring its old name back.
         store.fs.sync_dir(&store.directory)?;
+        if !is_renamed {
+            return Ok(());
+        }
         let spare = store.open_spare_at(spare_path)?;
         self.segments().spares.push(spare);
         self.counters.segments_recycled.fetch_add(1, Ordering::Relaxed);

@@ -775,3 +775,29 @@ fn a_reader_waits_for_no_other_write_to_see_one_of_memory() {
     host.settle();
     assert!(log.durable(Durability::Os) < log.end(), "nobody asked for it");
 }
+
+#[test]
+fn a_trim_that_failed_goes_on_with_the_next_one() {
+    for kind in [OpKind::Rename, OpKind::Remove, OpKind::SyncDir] {
+        let machine = SimMachine::new(2);
+        let (log, _) = open(&machine).unwrap();
+        let fill = || {
+            for index in 0..40u8 {
+                append(&log, &[index; 600], Durability::Synced);
+                machine.host().settle();
+            }
+        };
+        fill();
+        machine.set_faults(FaultPlan::new().on(kind, "", FaultKind::Error, 1));
+        assert!(log.trim(log.end()).is_err(), "{kind:?}");
+        fill();
+        log.trim(log.end()).unwrap();
+        let names = machine.host().fs.list(DIRECTORY).unwrap();
+        let segments = names.iter().filter(|entry| entry.name.starts_with("log-")).count();
+        assert_eq!(segments, 1, "{kind:?}: files that nobody needs and nobody removes");
+        let from = log.first();
+        drop(log);
+        let (log, _) = open_from(&machine.crash(CrashMode::DropUnsynced), from).unwrap();
+        assert!(log.end() > from);
+    }
+}
