@@ -158,12 +158,24 @@ impl Committer {
 
 impl Job for Committer {
     fn run(&mut self) -> Progress {
+        let _unwinding = FailOnUnwind(Arc::clone(&self.shared));
         match self.step() {
             Ok(progress) => progress,
             Err(error) => {
                 self.shared.fail(error);
                 Progress::Finished
             }
+        }
+    }
+}
+
+/// A committer that unwinds is never run again: those who wait for it must learn of it.
+struct FailOnUnwind(Arc<Shared>);
+
+impl Drop for FailOnUnwind {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(Error::new(ErrorKind::Poisoned, "log.commit", "the committer panicked"));
         }
     }
 }

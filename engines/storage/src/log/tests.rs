@@ -801,3 +801,21 @@ fn a_trim_that_failed_goes_on_with_the_next_one() {
         assert!(log.end() > from);
     }
 }
+
+#[test]
+fn a_waker_that_panics_harms_nobody_else() {
+    struct Panics;
+    impl std::task::Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("planted");
+        }
+    }
+    let machine = SimMachine::new(2);
+    let host = machine.host();
+    let (log, _) = open(&machine).unwrap();
+    let mut doomed = pin!(log.committed(append(&log, b"a", Durability::Synced)));
+    let waker = Waker::from(Arc::new(Panics));
+    assert!(doomed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    host.wait(log.committed(append(&log, b"b", Durability::Synced))).unwrap();
+    assert!(doomed.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+}

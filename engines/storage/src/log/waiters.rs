@@ -2,6 +2,7 @@
 //! covers and nobody else.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -58,12 +59,12 @@ impl Waiters {
             let keys: Vec<WaitKey> = waiting.wakers.range(first..=last).map(|(k, _)| *k).collect();
             keys.iter().filter_map(|key| waiting.wakers.remove(key)).collect()
         };
-        woken.into_iter().for_each(Waker::wake);
+        woken.into_iter().for_each(wake);
     }
 
     pub(super) fn wake_all(&self) {
         let woken = std::mem::take(&mut self.lock().wakers);
-        woken.into_values().for_each(Waker::wake);
+        woken.into_values().for_each(wake);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -72,5 +73,12 @@ impl Waiters {
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes; a waker that panics ends neither the committer nor the waiting of others.
+fn wake(waker: Waker) {
+    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+        tracing::error!("a waker panicked while the log committed");
     }
 }
