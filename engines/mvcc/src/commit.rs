@@ -227,7 +227,7 @@ impl Core {
     /// fails is tried again by a later one.
     pub(crate) async fn collect(self: &Arc<Self>, budget: usize) -> usize {
         let mut collected = 0;
-        let watermark = self.oracle.watermark();
+        let watermark = || self.oracle.watermark();
         let options = self.logged(Durability::Memory);
         let limits = self.inner.capabilities();
         let versions = self.garbage.take_versions(watermark, budget.min(limits.max_batch_ops));

@@ -60,9 +60,15 @@ impl Garbage {
         }
     }
 
-    /// Up to `max` versions that no view at `watermark` or later needs.
-    pub(crate) fn take_versions(&self, watermark: Timestamp, max: usize) -> Vec<OldVersion> {
+    /// Up to `max` versions that no view at `watermark` or later needs. It is asked for with the
+    /// lock held: all that is here was added before, and so were the views that need any of it.
+    pub(crate) fn take_versions(
+        &self,
+        watermark: impl FnOnce() -> Timestamp,
+        max: usize,
+    ) -> Vec<OldVersion> {
         let mut state = self.state();
+        let watermark = watermark();
         let mut taken = Vec::new();
         while taken.len() < max
             && state.versions.first().is_some_and(|oldest| oldest.until <= watermark)
@@ -73,8 +79,13 @@ impl Garbage {
     }
 
     /// Looks at up to `max` heads and takes those that no view at `watermark` or later needs.
-    pub(crate) fn take_heads(&self, watermark: Timestamp, max: usize) -> Vec<DeadHead> {
+    pub(crate) fn take_heads(
+        &self,
+        watermark: impl FnOnce() -> Timestamp,
+        max: usize,
+    ) -> Vec<DeadHead> {
         let mut state = self.state();
+        let watermark = watermark();
         let mut taken = Vec::new();
         for _ in 0..max.min(state.heads.len()) {
             let Some(head) = state.heads.pop_front() else { break };
@@ -109,9 +120,9 @@ mod tests {
             key: vec![until as u8],
         };
         garbage.add_versions([version(7), version(3), version(5)]);
-        assert_eq!(garbage.take_versions(Timestamp(5), 1), [version(3)]);
-        assert_eq!(garbage.take_versions(Timestamp(5), 9), [version(5)]);
-        assert!(garbage.take_versions(Timestamp(6), 9).is_empty());
+        assert_eq!(garbage.take_versions(|| Timestamp(5), 1), [version(3)]);
+        assert_eq!(garbage.take_versions(|| Timestamp(5), 9), [version(5)]);
+        assert!(garbage.take_versions(|| Timestamp(6), 9).is_empty());
         assert_eq!(garbage.len(), (1, 0));
     }
 
@@ -123,8 +134,8 @@ mod tests {
         garbage.add_head(head.clone());
         garbage.add_head(head.clone());
         assert_eq!(garbage.len(), (0, 1));
-        assert!(garbage.take_heads(Timestamp(3), 8).is_empty());
-        assert_eq!(garbage.take_heads(Timestamp(4), 8), [head]);
+        assert!(garbage.take_heads(|| Timestamp(3), 8).is_empty());
+        assert_eq!(garbage.take_heads(|| Timestamp(4), 8), [head]);
         assert_eq!(garbage.len(), (0, 0));
     }
 }

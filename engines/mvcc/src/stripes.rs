@@ -1,7 +1,8 @@
 //! [`Stripes`]: locks of keys, held across waits.
 //!
 //! Lock order: the gate, then stripes in rising order, each at most once, then the short mutexes
-//! (oracle, garbage, directory), of which none is held while another is taken or anything awaits.
+//! (garbage, directory, oracle), none of which is held while anything awaits, and only that of the
+//! garbage while another is taken: the oracle's.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;

@@ -28,6 +28,8 @@ struct Queue {
     applied: usize,
     queued: usize,
     wakers: Vec<Waker>,
+    /// What reads of many keys say is to be waited for.
+    seen: CommitTicket,
 }
 
 impl Slow {
@@ -86,7 +88,10 @@ impl KvRead for Slow {
         options: &ReadOptions,
         visit: &'a mut (dyn FnMut(usize, Entry<'_>) + Send + 'a),
     ) -> Op<'a, Seen> {
-        self.inner.get_many_with(keyspace, keys, options, visit)
+        let ticket = self.queue.lock().unwrap().seen;
+        self.inner
+            .get_many_with(keyspace, keys, options, visit)
+            .map(move |seen| Seen { ticket, ..seen })
     }
 
     fn sweep<'a>(
@@ -244,4 +249,38 @@ fn a_write_dropped_in_a_queue_leaves_it() {
     assert!(poll(&mut third).is_ready());
     slow.queue.lock().unwrap().is_slow = false;
     assert!(engine.clear_keyspace(KS, &WRITE).wait().is_ok(), "nobody is left inside");
+}
+
+fn found(read: &dyn KvRead, key: &[u8]) -> Option<Vec<u8>> {
+    let mut found = None;
+    let mut visit = |entry: Entry<'_>| found = Some(entry.value.to_vec());
+    read.get_with(KS, key, &ReadOptions::default(), &mut visit).wait().unwrap();
+    found
+}
+
+#[test]
+fn a_collection_that_waits_takes_nothing_that_a_later_view_needs() {
+    let (slow, engine) = open();
+    let set_slow = |is_slow| slow.queue.lock().unwrap().is_slow = is_slow;
+    let snapshot = || engine.as_snapshots().unwrap().snapshot().wait().unwrap();
+    set_slow(false);
+    let keys = [&b"a"[..], b"b", b"gone"];
+    for key in keys {
+        engine.put(KS, key, b"1", None, &WRITE).wait().unwrap();
+    }
+    let first = snapshot();
+    for key in keys {
+        engine.put(KS, key, b"2", None, &WRITE).wait().unwrap();
+    }
+    drop(first);
+    set_slow(true);
+    let mut collecting = engine.collect(100);
+    assert!(poll(&mut collecting).is_pending(), "there are versions to remove");
+    set_slow(false);
+    let second = snapshot();
+    engine.delete(KS, b"gone", &WRITE).wait().unwrap();
+    slow.flush();
+    assert!(matches!(poll(&mut collecting), Poll::Ready(Ok(_))));
+    assert_eq!(found(&*second, b"gone").as_deref(), Some(&b"2"[..]));
+    assert_eq!(found(&*engine, b"gone"), None);
 }
