@@ -48,8 +48,9 @@ pub(crate) struct Core {
     /// A change of the directory failed: memory and store may differ.
     poison: OnceLock<Error>,
     /// Commits whose callers are gone. Whoever has to wait for a lock drives them on; this mutex
-    /// is held meanwhile, outermost of all.
-    orphans: Mutex<Vec<Orphan>>,
+    /// is held meanwhile, outermost of all. `None` once the engine is gone: they hold the core, and
+    /// nobody is left to drive them.
+    orphans: Mutex<Option<Vec<Orphan>>>,
     orphan_count: AtomicUsize,
 }
 
@@ -88,7 +89,7 @@ impl Core {
             collected: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             poison: OnceLock::new(),
-            orphans: Mutex::default(),
+            orphans: Mutex::new(Some(Vec::new())),
             orphan_count: AtomicUsize::new(0),
             inner,
             options,
@@ -118,6 +119,7 @@ impl Core {
         let waker = Waker::from(Arc::new(WakeWaiters(Arc::downgrade(self))));
         let mut cx = Context::from_waker(&waker);
         let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(orphans) = &mut *orphans else { return };
         orphans.retain_mut(|orphan| orphan.as_mut().poll(&mut cx).is_pending());
         self.orphan_count.store(orphans.len(), Ordering::Release);
     }
@@ -126,6 +128,7 @@ impl Core {
     fn adopt(self: &Arc<Self>, orphan: Orphan) {
         {
             let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(orphans) = &mut *orphans else { return };
             orphans.push(orphan);
             self.orphan_count.store(orphans.len(), Ordering::Release);
         }
@@ -133,8 +136,7 @@ impl Core {
     }
 
     pub(crate) fn abandon_orphans(&self) {
-        let orphans =
-            std::mem::take(&mut *self.orphans.lock().unwrap_or_else(PoisonError::into_inner));
+        let orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(orphans);
     }
 
@@ -253,6 +255,10 @@ impl Core {
     pub(crate) async fn reserve(self: &Arc<Self>) -> Result<()> {
         let guard = self.stripes.lock(vec![self.stripes.meta()], || self.help()).await?;
         let Some(last) = self.oracle.reserve_from() else { return Ok(()) };
+        if last.0 == u64::MAX {
+            let message = "all timestamps are used up; copy the data into a new engine";
+            return Err(Error::new(ErrorKind::OutOfSpace, "mvcc.reserve", message));
+        }
         let core = Arc::clone(self);
         let reserve = async move {
             let end = Timestamp(last.0.saturating_add(RESERVED_TIMESTAMPS));
@@ -385,5 +391,25 @@ impl<T: Send + 'static> Drop for Driven<T> {
                 let _ = future.await;
             }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ferrokit_memory::{MemoryConfig, MemoryEngine};
+    use ferrokit_storage::sim::SimMachine;
+
+    #[test]
+    fn the_last_timestamp_is_an_end() {
+        let host = SimMachine::new(1).host();
+        let inner = MemoryEngine::open(&host, MemoryConfig::default()).unwrap();
+        let options = WriteOptions::with_durability(Durability::Memory);
+        let mut batch = WriteBatch::new();
+        batch.put(META, &MetaKey::ReservedTimestamps.encode(), &encode_meta(u64::MAX), None);
+        inner.write(&batch, &options).wait().unwrap();
+        let core = Core::open(inner, MvccOptions::default()).unwrap();
+        let error = ferrokit_engine::block_on(core.reserve()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutOfSpace);
     }
 }

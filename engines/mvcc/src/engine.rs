@@ -60,9 +60,10 @@ impl Mvcc {
         let gate = core.enter().await;
         let slot = core.slot(keyspace);
         let stripes = core.lock([(slot.id, key)].into_iter()).await?;
-        let (mut heads, mut existed) = (None, None);
+        let (mut heads, mut existed, mut seen) = (None, None, CommitTicket::NONE);
         if options.report_existed {
-            let (read, _) = core.read_heads(&[(slot.id, key)], true).await?;
+            let (read, ticket) = core.read_heads(&[(slot.id, key)], true).await?;
+            seen = ticket;
             let now = core.now();
             existed = Some(read.iter().flatten().any(|head| head.header.is_live_at(now)));
             heads = Some(read);
@@ -70,7 +71,8 @@ impl Mvcc {
         let held = Held { gate, stripes, heads, unchanged: Vec::new(), reader: None };
         let intent = Intent { slot, key, value };
         let written = core.commit(operation, &[intent], held, &options).await?;
-        Ok(Written { existed, ..written })
+        let ticket = core.complete(options.completion, written.ticket.join(seen)).await?;
+        Ok(Written { existed, ticket, ..written })
     }
 
     async fn update_one(
@@ -108,6 +110,17 @@ impl Mvcc {
         let written = core.commit("update", &[intent], held, &options).await?;
         let ticket = core.complete(options.completion, written.ticket.join(seen)).await?;
         Ok(Written { existed, ticket, ..written })
+    }
+
+    /// Stores the time that reads have seen reached, if the inner engine does not know it.
+    async fn store_clock(&self) -> Result<()> {
+        let core = &self.core;
+        let level = core.capabilities.strongest_durability;
+        let Some(now) = core.clock_to_store(level) else { return Ok(()) };
+        let mut batch = WriteBatch::new();
+        batch.put(META, &MetaKey::Clock.encode(), &encode_meta(now.0), None);
+        let ticket = core.write_inner(&batch, &WriteOptions::with_durability(level)).await?;
+        core.complete(Completion::Durable, ticket).await.map(drop)
     }
 
     async fn write_batch(&self, batch: &WriteBatch, options: WriteOptions) -> Result<Written> {
@@ -409,21 +422,16 @@ impl KvEngine for Mvcc {
     fn close(&self) -> Op<'_, ()> {
         let core = &self.core;
         start(async move {
+            let mut stored = Ok(());
             if core.check_open("close").is_ok() {
                 // Those inside end first; commits without a caller are driven to their end.
                 let alone = core.gate.enter_alone(|| core.help()).await;
                 core.close();
                 drop(alone);
-                let level = core.capabilities.strongest_durability;
-                if let Some(now) = core.clock_to_store(level) {
-                    let options = WriteOptions::with_durability(level);
-                    let mut batch = WriteBatch::new();
-                    batch.put(META, &MetaKey::Clock.encode(), &encode_meta(now.0), None);
-                    let ticket = core.write_inner(&batch, &options).await?;
-                    core.complete(Completion::Durable, ticket).await?;
-                }
+                stored = self.store_clock().await;
             }
-            core.inner.close().await
+            // Whatever came before, the inner engine is released.
+            core.inner.close().await.and(stored)
         })
     }
 

@@ -284,3 +284,30 @@ fn a_collection_that_waits_takes_nothing_that_a_later_view_needs() {
     assert_eq!(found(&*second, b"gone").as_deref(), Some(&b"2"[..]));
     assert_eq!(found(&*engine, b"gone"), None);
 }
+
+#[test]
+fn who_learns_of_an_entry_waits_for_the_write_that_made_it() {
+    let (slow, engine) = open();
+    let seen = CommitTicket::at(77, Durability::Synced);
+    let mut queue = slow.queue.lock().unwrap();
+    (queue.is_slow, queue.seen) = (false, seen);
+    drop(queue);
+    let options = WRITE.applied().reporting_existed();
+    let written = engine.put(KS, b"first", b"", None, &options).wait().unwrap();
+    assert_eq!((written.existed, written.ticket), (Some(true), seen));
+    let written = engine.delete(KS, b"absent", &options).wait().unwrap();
+    assert_eq!((written.existed, written.ticket), (Some(false), seen));
+}
+
+#[test]
+fn a_commit_dropped_after_its_engine_holds_nothing() {
+    let (slow, engine) = open();
+    let mut transaction =
+        engine.as_transactions().unwrap().begin(&TransactionOptions::default()).wait().unwrap();
+    transaction.put(KS, b"k", b"v", None).unwrap();
+    let mut commit = transaction.commit(&WRITE);
+    assert!(poll(&mut commit).is_pending());
+    drop(engine);
+    drop(commit);
+    assert_eq!(Arc::strong_count(&slow), 1, "the inner engine stays open for ever");
+}
