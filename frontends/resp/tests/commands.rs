@@ -39,6 +39,9 @@ fn ping_echo_and_unknown_commands() {
         ("NOPE", "-ERR unknown command 'NOPE', with args beginning with: \r\n"),
         ("NOPE a b", "-ERR unknown command 'NOPE', with args beginning with: 'a' 'b' \r\n"),
         ("CLIENT NOPE", "-ERR unknown subcommand 'NOPE'. Try CLIENT HELP.\r\n"),
+        ("", "-ERR unknown command '', with args beginning with: \r\n"),
+        (" a", "-ERR unknown command '', with args beginning with: 'a' \r\n"),
+        ("\0PING", "-ERR unknown command '\0PING', with args beginning with: \r\n"),
         ("CONFIG", &arity("config")),
         ("CLIENT SETNAME", &arity("client|setname")),
     ]);
@@ -105,6 +108,10 @@ fn the_other_commands_of_strings() {
         ("TTL k", ":-1\r\n"),
         ("GETEX k", "$3\r\nnew\r\n"),
         ("GETEX k PERSIST EX 1", SYNTAX),
+        ("GETEX none EX 0", NULL),
+        ("GETEX none EX x", NULL),
+        ("GETEX none NOPE", SYNTAX),
+        ("GETEX k EX x", NOT_AN_INTEGER),
         ("GETEX k EX 0", "-ERR invalid expire time in 'getex' command\r\n"),
         ("GETEX k EXAT 1", "$3\r\nnew\r\n"),
         ("EXISTS k", ":0\r\n"),
@@ -139,6 +146,7 @@ fn several_keys_at_once() {
 
 #[test]
 fn counters() {
+    let large = format!("$301\r\n{:.0}\r\n", 1e300);
     let overflow = "-ERR increment or decrement would overflow\r\n";
     script(&[
         ("INCR n", ":1\r\n"),
@@ -160,6 +168,8 @@ fn counters() {
         ("INCRBYFLOAT f 0.1", "$4\r\n10.6\r\n"),
         ("INCRBYFLOAT f -5", "$3\r\n5.6\r\n"),
         ("INCRBYFLOAT f x", "-ERR value is not a valid float\r\n"),
+        ("INCRBYFLOAT large 1e300", &large),
+        ("INCRBYFLOAT large 1", &large),
         ("INCRBYFLOAT f inf", "-ERR increment would produce NaN or Infinity\r\n"),
     ]);
 }
@@ -421,6 +431,7 @@ fn client() {
     client.check("CLIENT LIST TYPE x", "-ERR Unknown client type 'x'\r\n");
     client.check("CLIENT LIST ID x", "-ERR Invalid client ID\r\n");
     client.check("CLIENT LIST TYPE pubsub", "$0\r\n\r\n");
+    client.check("CLIENT LIST ID -1", "$0\r\n\r\n");
     let mut other = server.client();
     other.check("SELECT 5", OK);
     let list = client.ask("CLIENT LIST").text().to_owned();
@@ -446,6 +457,10 @@ fn client_reply() {
     client.expect(b"$1\r\n2\r\n");
     client.send(b"CLIENT REPLY SKIP\r\nGET a\r\nGET a\r\nGET none\r\n");
     client.expect(b"$1\r\n2\r\n$-1\r\n");
+    client.send(b"CLIENT REPLY SKIP\r\nRESET\r\nPING\r\n");
+    client.expect(b"+PONG\r\n");
+    client.send(b"CLIENT REPLY OFF\r\nRESET\r\nPING\r\n");
+    client.expect(b"+RESET\r\n+PONG\r\n");
     client.check("CLIENT REPLY NOPE", SYNTAX);
 }
 
@@ -475,6 +490,7 @@ fn config() {
         "CONFIG SET nope 1",
         "-ERR Unknown option or number of arguments for CONFIG SET - 'nope'\r\n",
     );
+    client.check("CONFIG SET appendfsync no appendonly", SYNTAX);
     client.check("CONFIG REWRITE", "-ERR The server is running without a config file\r\n");
     client.check("CONFIG RESETSTAT", OK);
 
@@ -517,6 +533,10 @@ fn command() {
     client.check("COMMAND GETKEYS NOPE a", "-ERR Invalid command specified\r\n");
     client.check("COMMAND LIST FILTERBY PATTERN mg*", "*1\r\n$4\r\nmget\r\n");
     client.check("COMMAND LIST FILTERBY NOPE x", SYNTAX);
+    client.check("COMMAND GETKEYS CONFIG NOPE x", "-ERR Invalid command specified\r\n");
+    client.check("SHUTDOWN SAVE NOSAVE", SYNTAX);
+    client.check("SHUTDOWN NOPE", SYNTAX);
+    client.check("SHUTDOWN ABORT", "-ERR No shutdown in progress.\r\n");
     client.check("COMMAND DOCS nope", "*0\r\n");
 }
 

@@ -188,8 +188,9 @@ pub(super) fn list(cx: &mut Context<'_>) -> Outcome {
         Some(option) if option.eq_ignore_ascii_case(b"id") && cx.args.len() > 3 => {
             let mut wanted = Vec::new();
             for index in 3..cx.args.len() {
-                let id = cx.integer(index).ok().and_then(|id| u64::try_from(id).ok());
-                wanted.push(id.ok_or(Refusal::text("ERR Invalid client ID"))?);
+                let id = cx.integer(index).map_err(|_| Refusal::text("ERR Invalid client ID"))?;
+                // No client has a negative one.
+                wanted.extend(u64::try_from(id));
             }
             ids = Some(wanted);
         }

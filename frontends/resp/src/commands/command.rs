@@ -230,18 +230,18 @@ pub(super) fn list(cx: &mut Context<'_>) -> Outcome {
         }
         _ => return Err(Refusal::SYNTAX),
     };
-    cx.reply.set(names.len());
+    cx.reply.array(names.len());
     names.into_iter().for_each(|name| cx.reply.bulk(name.as_bytes()));
     Ok(())
 }
 
 pub(super) fn get_keys(cx: &mut Context<'_>) -> Outcome {
-    let mut row =
-        table::by_name(cx.args.at(2)).ok_or(Refusal::text("ERR Invalid command specified"))?;
+    let invalid = || Refusal::text("ERR Invalid command specified");
+    let mut row = table::by_name(cx.args.at(2)).ok_or_else(invalid)?;
     if let Some(name) = cx.args.get(3)
-        && let Some(subcommand) = table::subcommand(row, name)
+        && !row.subcommands.is_empty()
     {
-        row = subcommand;
+        row = table::subcommand(row, name).ok_or_else(invalid)?;
     }
     if row.keys.first == 0 {
         return Err(Refusal::text("ERR The command has no key arguments"));

@@ -46,6 +46,7 @@ pub(super) const ROWS: &[CommandInfo] = &[CommandInfo {
             name: "config|set",
             arity: -4,
             complexity: "O(N) when N is the number of configuration parameters provided",
+            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
             summary: "Sets configuration parameters in-flight.",
             handler: Handler::ConfigSet,
             ..SUBCOMMAND
@@ -117,7 +118,7 @@ pub(super) fn get(cx: &mut Context<'_>) -> Outcome {
 /// Sets all parameters or none.
 pub(super) fn set(cx: &mut Context<'_>) -> Outcome {
     if !cx.args.len().is_multiple_of(2) {
-        return Err(Refusal::wrong_arity("config|set"));
+        return Err(Refusal::SYNTAX);
     }
     let mut setting = None;
     for index in (2..cx.args.len()).step_by(2) {

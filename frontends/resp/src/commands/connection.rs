@@ -185,7 +185,10 @@ pub(super) fn reset(cx: &mut Context<'_>) -> Outcome {
     client.database.store(0, Ordering::Relaxed);
     client.is_eviction_exempt.store(false, Ordering::Relaxed);
     cx.session.keyspace = KeyspaceId::DEFAULT;
-    cx.session.replies = Replies::On;
+    // The reply to this very command stays skipped if that was asked for.
+    if cx.session.replies != Replies::SkipThis {
+        cx.session.replies = Replies::On;
+    }
     cx.reply.set_protocol(Protocol::Resp2);
     cx.reply.status("RESET");
     Ok(())

@@ -1,7 +1,7 @@
 //! [`add()`]: INCRBYFLOAT's arithmetic.
 //!
-//! Redis adds 80-bit floats and prints 17 decimals, so that 0.1 and 0.2 make 0.3. Numbers with at
-//! most 17 decimals and below 10^20 are added exactly here, as fixed-point numbers; others as
+//! Redis adds 80-bit floats and prints 17 decimals, so that 0.1 and 0.2 make 0.3. Numbers below
+//! 10^20 are rounded to 17 decimals and added exactly here, as fixed-point numbers; larger ones are
 //! 64-bit floats.
 
 /// Decimals of a fixed-point number.
@@ -9,8 +9,8 @@ const DECIMALS: i32 = 17;
 const ONE: i128 = 10_i128.pow(DECIMALS as u32);
 /// Bound of a fixed-point number.
 const LIMIT: i128 = 10_i128.pow(20 + DECIMALS as u32);
-/// Numbers longer than this are none, as in Redis.
-const TEXT_BYTES_MAX: usize = 255;
+/// Numbers longer than this are none, as in Redis; any sum is shorter.
+const TEXT_BYTES_MAX: usize = 5 << 10;
 
 /// A number given as text.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,20 +59,22 @@ fn parse_fixed(text: &str) -> Option<i128> {
         b'+' => (false, &mantissa[1..]),
         _ => (false, mantissa),
     };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let (whole, mut fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if exponent <= 0 {
+        // One digit beyond those kept decides how the last one is rounded.
+        fraction = fraction.get(..=DECIMALS as usize).unwrap_or(fraction);
+    }
     let mut magnitude = 0_i128;
     for digit in whole.bytes().chain(fraction.bytes()) {
         let digit = char::from(digit).to_digit(10)?;
         magnitude = magnitude.checked_mul(10)?.checked_add(i128::from(digit))?;
     }
     let shift = DECIMALS.checked_add(exponent)?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
-    let scale = 10_i128.checked_pow(shift.unsigned_abs())?;
-    let fixed = if shift >= 0 {
-        magnitude.checked_mul(scale)?
-    } else if magnitude % scale == 0 {
-        magnitude / scale
-    } else {
-        return None;
+    let fixed = match 10_i128.checked_pow(shift.unsigned_abs()) {
+        Some(scale) if shift >= 0 => magnitude.checked_mul(scale)?,
+        Some(scale) => magnitude / scale + i128::from(magnitude % scale >= scale / 2),
+        None if shift < 0 || magnitude == 0 => 0,
+        None => return None,
     };
     (fixed < LIMIT).then_some(if is_negative { -fixed } else { fixed })
 }
@@ -109,6 +111,14 @@ mod tests {
             (".5", "5.", "5.5"),
             ("1e300", "1e300", &format!("{:.0}", 2e300)),
             ("100", "0", "100"),
+            ("5005.6", "1e-400", "5005.6"),
+            ("0", "3.0000000000000000001", "3"),
+            ("-0.33333333333333333333333333333333333333333333", "0", "-0.33333333333333333"),
+            ("0.000000000000000005", "0", "0.00000000000000001"),
+            ("0.000000000000000004", "0", "0"),
+            ("0e999", "1", "1"),
+            // What was printed is read again.
+            (&format!("{:.0}", 1e300), "0", &format!("{:.0}", 1e300)),
         ] {
             assert_eq!(sum(a, b).as_deref(), Some(expected), "{a} + {b}");
         }

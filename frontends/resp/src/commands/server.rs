@@ -33,14 +33,20 @@ pub(super) const ROWS: &[CommandInfo] = &[
 /// Ends the server in order, without a reply, whatever the option: there is nothing to save that
 /// the log does not hold, and closing the engine makes the log durable.
 pub(super) fn shutdown(cx: &mut Context<'_>) -> Outcome {
+    let (mut saves, mut saves_not) = (false, false);
     for option in cx.args.from(1) {
         match option.to_ascii_lowercase().as_slice() {
-            b"save" | b"nosave" | b"now" | b"force" => {}
+            b"save" => saves = true,
+            b"nosave" => saves_not = true,
+            b"now" | b"force" => {}
             b"abort" if cx.args.len() == 2 => {
                 return Err(Refusal::text("ERR No shutdown in progress."));
             }
             _ => return Err(Refusal::SYNTAX),
         }
+    }
+    if saves && saves_not {
+        return Err(Refusal::SYNTAX);
     }
     tracing::info!(client = %cx.session.client.peer, "a client asks the server to stop");
     cx.shared.request_shutdown();

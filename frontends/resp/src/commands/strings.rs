@@ -432,7 +432,8 @@ pub(super) async fn get_set(cx: &mut Context<'_>) -> Outcome {
 }
 
 pub(super) async fn get_del(cx: &mut Context<'_>) -> Outcome {
-    change_and_get(cx, |_| Update::Delete, false).await
+    change_and_get(cx, |_| Update::Delete, false).await?;
+    Ok(())
 }
 
 pub(super) async fn get_ex(cx: &mut Context<'_>) -> Outcome {
@@ -456,22 +457,29 @@ pub(super) async fn get_ex(cx: &mut Context<'_>) -> Outcome {
                 None => Update::Keep,
                 Some(_) => Update::Put { expire_at: None },
             };
-            change_and_get(cx, persist, true).await
+            change_and_get(cx, persist, true).await?;
+            Ok(())
         }
         Expiry::In { unit, argument } => {
             let text = cx.args.get(argument).ok_or(Refusal::SYNTAX)?;
-            let at = expire_time::positive(text, unit, cx.shared.now(), "getex")?;
-            change_and_get(cx, |_| Update::Put { expire_at: Some(at) }, true).await
+            let at = expire_time::positive(text, unit, cx.shared.now(), "getex");
+            // As in Redis the time is only looked at once the key is found.
+            let expire = |_: Entry<'_>| match at {
+                Ok(at) => Update::Put { expire_at: Some(at) },
+                Err(_) => Update::Keep,
+            };
+            let found = change_and_get(cx, expire, true).await?;
+            if found { at.map(|_| ()) } else { Ok(()) }
         }
     }
 }
 
-/// Answers the value of a key that is there, and changes its entry.
+/// Answers the value of a key that is there, and changes its entry; whether it was there.
 async fn change_and_get(
     cx: &mut Context<'_>,
     decide: impl Fn(Entry<'_>) -> Update + Send + Sync,
     keeps_value: bool,
-) -> Outcome {
+) -> Result<bool, Refusal> {
     let key = cx.args.at(1);
     let shared = cx.shared;
     let reply = &mut *cx.reply;
@@ -492,9 +500,9 @@ async fn change_and_get(
     let update = shared.engine.update(cx.session.keyspace, key, &options, &mut change);
     let written = update.await?;
     cx.session.join(written.ticket);
-    let found = usize::from(written.existed == Some(true));
-    cx.count_reads(found, 1 - found);
-    Ok(())
+    let was_there = written.existed == Some(true);
+    cx.count_reads(usize::from(was_there), usize::from(!was_there));
+    Ok(was_there)
 }
 
 pub(super) async fn append(cx: &mut Context<'_>) -> Outcome {

@@ -220,7 +220,7 @@ static INDEX: LazyLock<Index> = LazyLock::new(Index::new);
 /// Slots of the index; several times the number of commands.
 const SLOTS: usize = 512;
 /// The longest name of a command; a name is held in one word.
-const NAME_BYTES_MAX: usize = 16;
+const NAME_BYTES_MAX: usize = 15;
 
 /// Rows by name: open addressing over names folded into one word.
 struct Index {
@@ -257,12 +257,14 @@ impl Index {
 }
 
 /// A name in lower case as one word; `None` if it is too long to be one.
+///
+/// The word begins with a one, so that zero bytes in front make another name.
 #[inline]
 fn fold(name: &[u8]) -> Option<u128> {
     if name.len() > NAME_BYTES_MAX {
         return None;
     }
-    let mut word = 0_u128;
+    let mut word = 1_u128;
     for &byte in name {
         word = word << 8 | u128::from(byte.to_ascii_lowercase());
     }
@@ -328,5 +330,6 @@ mod tests {
         assert!(by_name(b"nosuch").is_none());
         assert!(by_name(b"averyveryverylongname").is_none());
         assert!(by_name(b"").is_none());
+        assert!(by_name(b"\0get").is_none());
     }
 }

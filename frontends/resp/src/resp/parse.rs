@@ -251,7 +251,8 @@ fn parse_inline(
 fn split_words(line: &[u8], arguments: &mut Arguments) -> Option<()> {
     let mut rest = line;
     loop {
-        rest = rest.trim_ascii_start();
+        let space = rest.iter().take_while(|byte| is_space(**byte)).count();
+        rest = rest.get(space..)?;
         if rest.is_empty() {
             return Some(());
         }
@@ -269,10 +270,10 @@ fn take_word<'a>(mut rest: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
         match rest {
             [] => return Some(rest),
-            [space, ..] if space.is_ascii_whitespace() => return Some(rest),
+            [b' ' | b'\n' | b'\r' | b'\t', ..] => return Some(rest),
             [quote @ (b'"' | b'\''), after @ ..] => {
                 let after = take_quoted(*quote, after, out)?;
-                let ends = after.first().is_none_or(u8::is_ascii_whitespace);
+                let ends = after.first().is_none_or(|byte| is_space(*byte));
                 return ends.then_some(after);
             }
             [byte, after @ ..] => {
@@ -318,6 +319,11 @@ fn take_quoted<'a>(quote: u8, mut rest: &'a [u8], out: &mut Vec<u8>) -> Option<&
             }
         }
     }
+}
+
+/// White space between words. Within a word its vertical kinds are bytes like others, as in Redis.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
 fn hex_value(digit: u8) -> u8 {
@@ -388,6 +394,24 @@ mod tests {
             vec![],
         ];
         assert_eq!(requests, expected);
+    }
+
+    /// Redis ends a word at blanks and line ends, and passes over more kinds of space before one.
+    #[test]
+    fn vertical_space_parts_words_only_at_their_start() {
+        let (requests, error) = parse_all(b"\x0bECHO a\x0bb\x0cc \x0c \"d\"\x0be\n");
+        assert_eq!(error, None);
+        assert_eq!(requests, [strings(&["ECHO", "a\x0bb\x0cc", "d", "e"])]);
+    }
+
+    /// An empty string is an argument like any other, the name of the command included.
+    #[test]
+    fn a_command_name_may_be_empty() {
+        for input in [b"*1\r\n$0\r\n\r\n".as_slice(), b"\"\"\r\n"] {
+            let every: Vec<usize> = (0..input.len()).collect();
+            assert_eq!(parse_pieces(input, &every), (vec![strings(&[""])], None));
+            assert_eq!(parse_all(input), (vec![strings(&[""])], None));
+        }
     }
 
     #[test]
