@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ferrokit_engine::{Capabilities, Clock, Env, UnixMillis};
-use ferrokit_storage::sim::{SimClock, SimMachine};
+use ferrokit_storage::sim::SimMachine;
 use ferrokit_storage::{Host, IoBackend, ThreadBackground};
 
 use crate::factory::{EngineFactory, Options};
@@ -153,15 +153,17 @@ impl Lab {
     }
 }
 
-/// Real monotonic time under a wall clock that a case moves.
-pub(crate) struct TestClock {
-    system: Arc<dyn Clock>,
+/// The machine's monotonic time under a wall clock that only the case moves: not even an engine
+/// that sleeps on simulated time makes it go on.
+pub(crate) struct CaseClock {
+    machine: Arc<dyn Clock>,
     wall: AtomicU64,
 }
 
-impl TestClock {
-    pub(crate) fn new(wall: UnixMillis) -> Arc<Self> {
-        Arc::new(Self { system: Env::system().clock, wall: AtomicU64::new(wall.0) })
+impl CaseClock {
+    pub(crate) fn new(machine: Arc<dyn Clock>) -> Arc<Self> {
+        let wall = AtomicU64::new(machine.now().0);
+        Arc::new(Self { machine, wall })
     }
 
     pub(crate) fn set_wall(&self, wall: UnixMillis) {
@@ -169,43 +171,19 @@ impl TestClock {
     }
 }
 
-impl Clock for TestClock {
+impl Clock for CaseClock {
     fn now(&self) -> UnixMillis {
         UnixMillis(self.wall.load(Ordering::SeqCst))
     }
 
     fn monotonic(&self) -> Duration {
-        self.system.monotonic()
+        self.machine.monotonic()
     }
 }
 
-/// The wall clock of a world.
-#[derive(Clone)]
-pub(crate) enum Time {
-    Simulated(SimClock),
-    Test(Arc<TestClock>),
-}
-
-impl Time {
-    pub(crate) fn now(&self) -> UnixMillis {
-        match self {
-            Self::Simulated(clock) => clock.now(),
-            Self::Test(clock) => clock.now(),
-        }
-    }
-
-    pub(crate) fn set(&self, wall: UnixMillis) {
-        match self {
-            Self::Simulated(clock) => clock.set_wall(wall),
-            Self::Test(clock) => clock.set_wall(wall),
-        }
-    }
-}
-
-/// A host with threads over a simulated machine's files.
-pub(crate) fn threaded_host(machine: &SimMachine, clock: Arc<TestClock>) -> Host {
+/// A host with threads, and their time, over a simulated machine's files.
+pub(crate) fn threaded_host(machine: &SimMachine) -> Host {
     let mut env = Env::system();
-    env.clock = clock;
     env.random = machine.host().env.random;
     let background = Arc::new(ThreadBackground::new(&env));
     Host { env, fs: Arc::new(machine.fs()), background }

@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use ferrokit_engine::{
-    Capabilities, Direction, Durability, Entry, Error, ErrorKind, KeyRange, KeyspaceId, KvEngine,
-    KvEngineExt, KvRead, Op, ReadOptions, Result, ScanLimits, Sequence, SweepCursor, UnixMillis,
-    Update, WriteBatch, WriteOptions, Written,
+    Capabilities, Clock, Direction, Durability, Entry, Error, ErrorKind, KeyRange, KeyspaceId,
+    KvEngine, KvEngineExt, KvRead, Op, ReadOptions, Result, ScanLimits, Sequence, SweepCursor,
+    UnixMillis, Update, WriteBatch, WriteOptions, Written,
 };
 use ferrokit_storage::Host;
 use ferrokit_storage::sim::{CrashMode, SimMachine};
 
 use crate::factory::{EngineFactory, Options};
-use crate::lab::{Lab, TestClock, Time, threaded_host};
+use crate::lab::{CaseClock, Lab, threaded_host};
 
 /// The keyspace most cases use.
 pub const KS: KeyspaceId = KeyspaceId::DEFAULT;
@@ -33,7 +33,7 @@ pub type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 /// A machine under an engine.
 pub struct WorldMachine {
     host: Host,
-    time: Time,
+    clock: Arc<CaseClock>,
     kind: MachineKind,
     root: String,
 }
@@ -46,25 +46,14 @@ enum MachineKind {
 
 impl WorldMachine {
     pub(crate) fn stepped(machine: SimMachine) -> Self {
-        Self {
-            host: machine.host(),
-            time: Time::Simulated(machine.clock().clone()),
-            root: String::new(),
-            kind: MachineKind::Stepped(machine),
-        }
+        Self::new(machine.host(), MachineKind::Stepped(machine), String::new())
     }
 
     pub(crate) fn threaded(machine: SimMachine) -> Self {
-        let clock = TestClock::new(ferrokit_engine::Clock::now(machine.clock()));
-        Self {
-            host: threaded_host(&machine, Arc::clone(&clock)),
-            time: Time::Test(clock),
-            root: String::new(),
-            kind: MachineKind::Threaded(machine),
-        }
+        Self::new(threaded_host(&machine), MachineKind::Threaded(machine), String::new())
     }
 
-    pub(crate) fn real(mut host: Host) -> Self {
+    pub(crate) fn real(host: Host) -> Self {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let root = format!(
@@ -73,9 +62,13 @@ impl WorldMachine {
             std::process::id()
         );
         host.fs.create_dir_all(&root).unwrap();
-        let clock = TestClock::new(host.env.clock.now());
-        host.env.clock = Arc::clone(&clock) as Arc<dyn ferrokit_engine::Clock>;
-        Self { host, time: Time::Test(clock), kind: MachineKind::Real, root }
+        Self::new(host, MachineKind::Real, root)
+    }
+
+    fn new(mut host: Host, kind: MachineKind, root: String) -> Self {
+        let clock = CaseClock::new(Arc::clone(&host.env.clock));
+        host.env.clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        Self { host, clock, kind, root }
     }
 }
 
@@ -143,12 +136,12 @@ impl World {
 
     /// The wall clock.
     pub fn now(&self) -> UnixMillis {
-        self.machine.time.now()
+        self.machine.clock.now()
     }
 
     /// Sets the wall clock, also backwards.
     pub fn set_clock(&self, wall: UnixMillis) {
-        self.machine.time.set(wall);
+        self.machine.clock.set_wall(wall);
     }
 
     /// Lets the wall clock advance.

@@ -53,7 +53,7 @@ impl Run {
         Self {
             world,
             reference: Reference::default(),
-            uncertain: Vec::new(),
+            uncertain: vec![Reference::default()],
             now,
             snapshots: Vec::new(),
             keyspaces,
@@ -405,9 +405,6 @@ impl Run {
         let matches = |reference: &Reference| {
             (0..self.keyspaces).all(|n| reference.present(n, self.now) == found[n])
         };
-        if self.uncertain.is_empty() {
-            self.uncertain.push(self.reference.clone());
-        }
         // What the process wrote survives its death, so only a power cut may go back.
         let first = if mode == CrashMode::ProcessKill { self.uncertain.len() - 1 } else { 0 };
         match self.uncertain[first..].iter().rev().find(|reference| matches(reference)) {
