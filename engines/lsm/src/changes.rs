@@ -1,4 +1,7 @@
 //! The change feed: the log, read back.
+//!
+//! An entry that expired before the first feed was opened may be collected without word of it: its
+//! expiry lies before every position of that feed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

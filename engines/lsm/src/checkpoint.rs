@@ -5,7 +5,7 @@
 //! A checkpoint has no log: everything that took effect before it was asked for is flushed first.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ferrokit_engine::{Checkpoint, CheckpointInfo, Error, ErrorKind, Op, Result, Sequence};
@@ -17,7 +17,7 @@ use crate::tables;
 use crate::tree::Tree;
 use crate::version::Manifest;
 
-/// Checkpoints that may wait.
+/// Checkpoints that may be under way at a time.
 const REQUESTS_MAX: usize = 64;
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 1 << 20;
@@ -26,26 +26,41 @@ const COPY_BYTES: usize = 1 << 20;
 struct Request {
     directory: String,
     answer: Mutex<Option<Result<CheckpointInfo>>>,
+    _slot: Slot,
 }
 
-/// The checkpoints that wait.
+/// Counts one of the [`REQUESTS_MAX`] checkpoints, from before it seals a memtable until its answer
+/// is there: neither memtables nor requests pile up, even of callers who went away.
+struct Slot(Arc<AtomicUsize>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The checkpoints that wait for the job.
 #[derive(Default)]
 pub(crate) struct CheckpointQueue {
+    slots_taken: Arc<AtomicUsize>,
     requests: Mutex<VecDeque<Arc<Request>>>,
 }
 
 impl CheckpointQueue {
-    fn push(&self, request: Arc<Request>) -> Result<()> {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        if requests.len() >= REQUESTS_MAX {
+    fn reserve(&self) -> Result<Slot> {
+        let slot = Slot(Arc::clone(&self.slots_taken));
+        if self.slots_taken.fetch_add(1, Ordering::AcqRel) >= REQUESTS_MAX {
             return Err(Error::new(
                 ErrorKind::Busy,
                 "lsm.checkpoint",
-                format!("{REQUESTS_MAX} checkpoints are waiting"),
+                format!("{REQUESTS_MAX} checkpoints are under way"),
             ));
         }
-        requests.push_back(request);
-        Ok(())
+        Ok(slot)
+    }
+
+    fn push(&self, request: Arc<Request>) {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
     }
 
     fn pop(&self) -> Option<Arc<Request>> {
@@ -58,10 +73,11 @@ impl Checkpoint for LsmEngine {
         let tree = self.tree();
         Op::pending(async move {
             tree.check_open("lsm.checkpoint")?;
+            let slot = tree.checkpoints.reserve()?;
             flush_all(tree).await?;
-            let request =
-                Arc::new(Request { directory: directory.to_owned(), answer: Mutex::new(None) });
-            tree.checkpoints.push(Arc::clone(&request))?;
+            let directory = directory.to_owned();
+            let request = Arc::new(Request { directory, answer: Mutex::new(None), _slot: slot });
+            tree.checkpoints.push(Arc::clone(&request));
             tree.jobs.wake_checkpoint();
             wait_for(tree, || request.answer.lock().unwrap_or_else(PoisonError::into_inner).take())
                 .await?
@@ -87,11 +103,20 @@ async fn wait_for<T>(tree: &Tree, mut look: impl FnMut() -> Option<T>) -> Result
 /// Waits until everything that took effect by now is in tables.
 async fn flush_all(tree: &Arc<Tree>) -> Result<()> {
     let target = {
+        let manifest = tree.lock_manifest();
         let writer = tree.lock_writer();
         let view = tree.view.load_full();
-        // The manifest learns of clears and swaps by a flush, be it one of nothing.
-        tree.seal(&writer, tree.clock.now());
-        view.flushes + view.sealed.len() as u64 + 1
+        // Sequences count clears and swaps too: the manifest learns of them by a flush, be it one
+        // of an empty memtable.
+        let sealed_up_to = view
+            .sealed
+            .first()
+            .map_or(manifest.state().progress.last_sequence, |sealed| sealed.last_sequence);
+        let is_sealed = sealed_up_to == writer.last_sequence;
+        if !is_sealed {
+            tree.seal(&writer, tree.clock.now());
+        }
+        view.flushes + view.sealed.len() as u64 + u64::from(!is_sealed)
     };
     wait_for(tree, || {
         if tree.view.load().flushes >= target {

@@ -140,7 +140,7 @@ impl LsmConfig {
             (self.file_bytes >= 1024, "file must be at least 1KiB"),
             (self.log_segment_bytes >= 4096, "log_segment must be at least 4KiB"),
             (self.log_buffer_bytes >= 4096, "log_buffer must be at least 4KiB"),
-            ((1..=1 << 30).contains(&self.value_bytes_max), "value_max must be 1B to 1GiB"),
+            ((1..=512 << 20).contains(&self.value_bytes_max), "value_max must be 1B to 512MiB"),
         ];
         match checks.iter().find(|(holds, _)| !holds) {
             None => Ok(()),

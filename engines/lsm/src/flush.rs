@@ -24,6 +24,8 @@ use crate::version::{Edit, Progress, SealedMemtable, TableRecord, Version, View}
 pub(crate) fn run(tree: &Arc<Tree>) -> JobProgress {
     let Some(sealed) = tree.view.load().sealed.last().cloned() else { return JobProgress::Idle };
     if tree.poison().is_some() {
+        // Whoever went to sleep before the log failed is to see it.
+        tree.progress.notify();
         return JobProgress::Idle;
     }
     match flush(tree, &sealed) {
@@ -72,7 +74,11 @@ fn flush(tree: &Tree, sealed: &SealedMemtable) -> Result<()> {
     }
     count(&tree.counters.flushes);
     tree.progress.notify();
-    tree.log.trim(sealed.log_end)
+    if let Err(error) = tree.log.trim(sealed.log_end) {
+        // The flush stands; the next one trims again.
+        tracing::warn!(%error, "the log was not trimmed");
+    }
+    Ok(())
 }
 
 /// Writes the memtable's versions that anyone can still see.

@@ -461,7 +461,8 @@ pub(crate) fn sweep<'a>(
         Scan::new(stored.clone(), direction, point.sequence, now, entries, usize::MAX)
     };
     let sweep = Sweep {
-        end: last.is_none().then(|| scan(Direction::Backward, 1)),
+        // Where the bounded step ends is a valid end: nothing behind it is present now.
+        end: last.is_none().then(|| scan(Direction::Backward, 1).with_bounded_work()),
         last: last.unwrap_or_default(),
         scan: scan(Direction::Forward, budget).with_bounded_work(),
     };

@@ -580,20 +580,36 @@ fn try_write_looking<'b>(
     if !unknown.is_empty() {
         return Err(unknown);
     }
-    let mut changes: Vec<LogChange<'_>> = Vec::with_capacity(batch.len());
-    let mut counts: Vec<(PhysicalKeyspace, i64)> = Vec::with_capacity(batch.len());
+    // Expired entries are collected in a record of their own, so that a batch of the greatest size
+    // does not outgrow the log's. No reader can tell a collection from the expiry itself.
+    let mut expired: Vec<LogChange<'_>> = Vec::new();
     for op in batch.iter() {
         let found = stored.entry(key_of(&op)).or_insert(Stored::Nothing);
         if *found == Stored::ExpiredEntry {
-            changes.push(LogChange::Expired { keyspace: op.keyspace(), key: op.key() });
+            expired.push(LogChange::Expired { keyspace: op.keyspace(), key: op.key() });
+            *found = Stored::Nothing;
         }
-        changes.push(LogChange::from(op));
+    }
+    if !expired.is_empty() {
+        if let Err(error) = tree.apply(&mut writer, expired.iter().copied(), options.durability) {
+            return Ok(Err(error));
+        }
+        for change in &expired {
+            if let LogChange::Expired { keyspace, .. } = change {
+                writer.count(view.keyspaces.physical(*keyspace), -1);
+            }
+        }
+    }
+    let mut counts: Vec<(PhysicalKeyspace, i64)> = Vec::with_capacity(batch.len());
+    for op in batch.iter() {
+        let found = stored.entry(key_of(&op)).or_insert(Stored::Nothing);
         let is_put = matches!(op, BatchOp::Put { .. });
         let change = i64::from(is_put) - i64::from(*found != Stored::Nothing);
         counts.push((view.keyspaces.physical(op.keyspace()), change));
         *found = if is_put { Stored::Entry } else { Stored::Nothing };
     }
-    let applied = tree.apply(&mut writer, changes.iter().copied(), options.durability);
+    let changes = batch.iter().map(LogChange::from);
+    let applied = tree.apply(&mut writer, changes, options.durability);
     Ok(applied.map(|(sequence, ticket)| {
         for (keyspace, change) in counts {
             writer.count(keyspace, change);

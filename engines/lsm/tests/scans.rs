@@ -87,3 +87,23 @@ fn a_sweep_passes_tombstones_in_bounded_steps() {
     assert_eq!(visited, 1);
     assert!((4..=10).contains(&steps), "{steps} steps over 20,000 tombstones");
 }
+
+/// Also where the tombstones lie at the end, which a sweep looks for first.
+#[test]
+fn a_sweep_passes_tombstones_at_its_end_in_bounded_steps() {
+    let host = SimMachine::new(13).host();
+    let engine = LsmEngine::open(&host, LsmConfig::new("data")).unwrap();
+    host.wait(engine.put(KS, &0u32.to_be_bytes(), b"v", None, &MEMORY)).unwrap();
+    for n in 1..20_000u32 {
+        host.wait(engine.delete(KS, &n.to_be_bytes(), &MEMORY)).unwrap();
+    }
+    let mut visit = |_: &[u8], _: Entry<'_>| {};
+    let start = SweepCursor::start();
+    let options = ReadOptions::default();
+    let swept = host.wait(engine.sweep(KS, &start, 10, &options, &mut visit)).unwrap();
+    let cursor = swept.next.expect("one step passed 20,000 tombstones");
+    // The key the first step found for the end: the bounded work behind the last tombstone.
+    let end = u32::from_be_bytes(cursor.as_bytes()[2..6].try_into().unwrap());
+    assert!((10_000..19_999).contains(&end), "the end was looked for down to {end}");
+    assert_eq!(swept.visited, 1);
+}

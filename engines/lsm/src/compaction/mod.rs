@@ -32,6 +32,7 @@ use picker::{Compaction, pick};
 pub(crate) fn run(tree: &Arc<Tree>) -> JobProgress {
     tables::remove_garbage(tree);
     if tree.poison().is_some() {
+        tree.progress.notify();
         return JobProgress::Idle;
     }
     if let Err(error) = drop_dead_tables(tree) {
