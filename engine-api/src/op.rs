@@ -71,12 +71,20 @@ impl<'a, T> Op<'a, T> {
     ///
     /// # Errors
     /// Those of the operation.
+    #[inline]
     pub fn wait(self) -> Result<T> {
         match self {
             Self::Ready(result) => result,
-            pending => block_on(pending),
+            pending => wait_pending(pending),
         }
     }
+}
+
+/// Outside of [`Op::wait`], so that a ready answer costs its caller no more than a branch.
+#[cold]
+#[inline(never)]
+fn wait_pending<T>(pending: Op<'_, T>) -> Result<T> {
+    block_on(pending)
 }
 
 impl<T> From<Result<T>> for Op<'_, T> {
