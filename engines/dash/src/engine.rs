@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use ferrokit_engine::{
-    Capabilities, Changes, Checkpoint, CommitTicket, Durability, Entry, Error, ExpiryClock,
-    KeyspaceId, KeyspaceLen, KvEngine, KvRead, Op, Ordered, ReadOptions, Result, Seen, Snapshots,
-    Stats, SweepCursor, Swept, Tier, Transactions, UnixMillis, Update, WriteBatch, WriteOptions,
-    Written,
+    Capabilities, Changes, Checkpoint, CommitTicket, Durability, Entry, Error, ErrorKind,
+    ExpiryClock, KeyspaceId, KeyspaceLen, KvEngine, KvRead, Op, Ordered, ReadOptions, Result, Seen,
+    Snapshots, Stats, SweepCursor, Swept, Tier, Transactions, UnixMillis, Update, WriteBatch,
+    WriteOptions, Written,
 };
 use ferrokit_storage::pmem::EmulatedProvider;
 use ferrokit_storage::{Host, PmemProvider, PmemRegion};
@@ -59,7 +59,8 @@ impl DashEngine {
     ///
     /// # Errors
     /// As [`open`](Self::open); those of the provider; `Unsupported` if the region has a table
-    /// already: its keyspaces would be lost.
+    /// already: its keyspaces would be lost; `Corruption` or `VersionTooNew` if it has one that
+    /// cannot be read.
     pub fn open_on(
         host: &Host,
         config: DashConfig,
@@ -67,11 +68,16 @@ impl DashEngine {
     ) -> Result<Arc<Self>> {
         config.check()?;
         let region = PmemRegion::new(provider.open("table.dash", config.capacity_bytes)?);
-        if let Ok(table) = Table::recover(region.clone()) {
-            return Err(Error::unsupported(
-                "dash.open",
-                format!("the region holds a table of {} segments already", table.segments()),
-            ));
+        match Table::recover(region.clone()) {
+            Ok(table) => {
+                return Err(Error::unsupported(
+                    "dash.open",
+                    format!("the region holds a table of {} segments already", table.segments()),
+                ));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // One that is damaged, or newer than this code, is somebody's data all the same.
+            Err(error) => return Err(error),
         }
         let core = Arc::new(Core {
             table: Table::format(region, host.env.random.next_u64())?,

@@ -3,13 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use ferrokit_dash::{DashConfig, DashEngine};
 use ferrokit_engine::{
-    Durability, ErrorKind, KeyspaceId, KvEngine, KvEngineExt, UnixMillis, WriteBatch, WriteOptions,
-    block_on,
+    Durability, Error, ErrorKind, KeyspaceId, KvEngine, KvEngineExt, Result, UnixMillis,
+    WriteBatch, WriteOptions, block_on,
 };
-use ferrokit_storage::pmem::ShadowProvider;
+use ferrokit_storage::pmem::{
+    EmulatedPmem, Pmem, PmemKind, PmemProvider, PmemRegion, ShadowProvider, StoreObserver,
+};
 use ferrokit_storage::sim::SimMachine;
 
 const MEMORY: WriteOptions = WriteOptions::with_durability(Durability::Memory);
@@ -102,4 +105,85 @@ fn a_region_with_a_table_is_not_overwritten() {
     assert_eq!(open().err().unwrap().kind(), ErrorKind::Locked);
     provider.crash(ferrokit_storage::pmem::Survival::Fenced);
     assert_eq!(open().err().unwrap().kind(), ErrorKind::Unsupported);
+    // Nor is one that cannot be read: word 4 is the checksum of the header, word 1 its version.
+    for (word, kind) in [(4, ErrorKind::Corruption), (1, ErrorKind::VersionTooNew)] {
+        let with_word = |change: fn(u64) -> u64| {
+            let region = PmemRegion::new(provider.open("table.dash", 1 << 20).unwrap());
+            region.store_persist(word * 8, change(region.load(word * 8))).unwrap();
+        };
+        with_word(|word| word + 1);
+        assert_eq!(open().err().unwrap().kind(), kind);
+        with_word(|word| word - 1);
+        assert_eq!(open().err().unwrap().kind(), ErrorKind::Unsupported, "it is whole again");
+    }
+}
+
+/// Memory of which only so many fences succeed.
+struct Failing {
+    memory: EmulatedPmem,
+    fences_left: AtomicU32,
+}
+
+impl Pmem for Failing {
+    fn kind(&self) -> PmemKind {
+        self.memory.kind()
+    }
+    fn words(&self) -> &[AtomicU64] {
+        self.memory.words()
+    }
+    fn observer(&self) -> Option<&dyn StoreObserver> {
+        None
+    }
+    fn grow(&self, bytes: u64) -> Result<()> {
+        self.memory.grow(bytes)
+    }
+    fn flush(&self, offset: u64, len: u64) {
+        self.memory.flush(offset, len);
+    }
+    fn fence(&self) -> Result<()> {
+        let left = self.fences_left.load(Ordering::Relaxed);
+        if left == 0 {
+            return Err(Error::io("pmem.fence", std::io::Error::other("planted")));
+        }
+        self.fences_left.store(left - 1, Ordering::Relaxed);
+        self.memory.fence()
+    }
+    fn stream(&self, first_word: usize, values: &[u64]) {
+        self.memory.stream(first_word, values);
+    }
+}
+
+struct FailingProvider(Arc<Failing>);
+
+impl PmemProvider for FailingProvider {
+    fn open(&self, _: &str, _: u64) -> Result<Arc<dyn Pmem>> {
+        Ok(Arc::clone(&self.0) as Arc<dyn Pmem>)
+    }
+}
+
+#[test]
+fn a_batch_that_a_region_failed_never_shares_its_space_with_others() {
+    for fences in 0..6 {
+        let memory = EmulatedPmem::new(4 << 20).unwrap();
+        let region = Arc::new(Failing { memory, fences_left: AtomicU32::new(u32::MAX) });
+        let config = DashConfig { capacity_bytes: 4 << 20 };
+        let provider = FailingProvider(Arc::clone(&region));
+        let engine = DashEngine::open_on(&SimMachine::new(1).host(), config, &provider).unwrap();
+        let keys = [&b"a"[..], b"b", b"c"];
+        let mut batch = WriteBatch::new();
+        for key in keys {
+            engine.put(KEYSPACE, key, &[1; 100], None, &MEMORY).wait().unwrap();
+            batch.put(KEYSPACE, key, &[2; 100], None);
+        }
+        region.fences_left.store(fences, Ordering::Relaxed);
+        let is_written = engine.write(&batch, &MEMORY).wait().is_ok();
+        assert_eq!(is_written, fences > 3, "one for each record, one for the slots");
+        for number in 0..100_u32 {
+            let _ = engine.put(KEYSPACE, &number.to_le_bytes(), &[3; 100], None, &MEMORY).wait();
+        }
+        for key in keys {
+            let value = block_on(engine.get(KEYSPACE, key)).unwrap().expect("it was never deleted");
+            assert!(value == [1; 100] || value == [2; 100], "{fences} fences: {value:?}");
+        }
+    }
 }

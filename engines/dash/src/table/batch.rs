@@ -6,7 +6,7 @@
 //! that finds a segment full takes its writes back, splits the segment, and starts again.
 
 use crossbeam_epoch::Guard;
-use ferrokit_engine::Result;
+use ferrokit_engine::{Error, Result};
 
 use super::bucket::SlotWord;
 use super::lock::{self, Latch};
@@ -28,6 +28,22 @@ struct Applied<'a, 'g> {
     before: Option<RecordView<'g>>,
 }
 
+/// Why a batch was not applied.
+enum Refused {
+    /// There was no place; what it had done is taken back.
+    TakenBack(Error),
+    /// The region failed: nobody knows which of its slots are persistent.
+    Torn(Error),
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::TakenBack(error) | Refused::Torn(error) => error,
+        }
+    }
+}
+
 impl Table {
     /// Applies a batch; answers how many more entries each write made (-1, 0, 1), by its index.
     ///
@@ -39,12 +55,29 @@ impl Table {
         liveness: &dyn Liveness,
         pinned: &Guard,
     ) -> Result<Vec<i64>> {
+        let result = self.apply_writes(&writes, liveness, pinned);
+        for record in writes.into_iter().filter_map(|write| write.record) {
+            match &result {
+                Err(Refused::TakenBack(_)) => record.retire(pinned),
+                // The slots own the records now, or may: then their space is lost.
+                Ok(_) | Err(Refused::Torn(_)) => std::mem::forget(record),
+            }
+        }
+        result.map_err(Error::from)
+    }
+
+    fn apply_writes(
+        &self,
+        writes: &[BatchWrite<'_, '_>],
+        liveness: &dyn Liveness,
+        pinned: &Guard,
+    ) -> Result<Vec<i64>, Refused> {
         let probes: Vec<Probe<'_>> = writes.iter().map(|write| write.probe).collect();
         loop {
             let latches = self.latch_all(&probes, true, pinned);
-            match self.try_batch(&writes, pinned)? {
+            match self.try_batch(writes, pinned).map_err(Refused::Torn)? {
                 Ok(applied) => {
-                    self.region.fence()?;
+                    self.region.fence().map_err(Refused::Torn)?;
                     let mut entries = vec![0; writes.len()];
                     for done in &applied {
                         let is_put = writes[done.index].record.is_some();
@@ -54,13 +87,11 @@ impl Table {
                         }
                     }
                     drop(latches);
-                    // Published: the slots own the records now.
-                    writes.into_iter().filter_map(|write| write.record).for_each(std::mem::forget);
                     return Ok(entries);
                 }
                 Err((hash, seen)) => {
                     drop(latches);
-                    self.split(hash, seen, liveness, pinned)?;
+                    self.split(hash, seen, liveness, pinned).map_err(Refused::TakenBack)?;
                 }
             }
         }

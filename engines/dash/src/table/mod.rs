@@ -83,6 +83,12 @@ pub(crate) struct Prepared<'t> {
 }
 
 impl Prepared<'_> {
+    /// Gives up a record that was published and taken back: readers may have seen it.
+    fn retire(self, pinned: &Guard) {
+        self.alloc.retire(pinned, self.at, self.bytes);
+        std::mem::forget(self);
+    }
+
     /// The slot that publishes the record.
     fn publish(self, hash: KeyHash) -> SlotWord {
         let word = SlotWord::new(hash, self.at);
