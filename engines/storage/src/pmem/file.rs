@@ -64,8 +64,12 @@ impl FilePmem {
         let bytes = whole_pages(operation, present.max(bytes as u64))?;
         if present < bytes as u64 {
             file.set_len(bytes as u64).map_err(failed)?;
-            file.sync_all().map_err(failed)?;
         }
+        // The length; and what a process before this one has stored and never fenced, which reads
+        // show from now on.
+        file.sync_all().map_err(failed)?;
+        // The name: fences that succeed are worth nothing if the file can vanish.
+        crate::posix::namespace::sync_parent(path)?;
         let mapping = MappedWords::shared(&file, bytes).map_err(failed)?;
         Ok(Self {
             mapping,

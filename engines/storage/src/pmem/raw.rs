@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::Pmem;
+use super::{Pmem, PmemRegion};
 
 /// The words of a region, reachable without a virtual call.
 ///
@@ -66,5 +66,46 @@ impl RawWords {
         unsafe {
             std::slice::from_raw_parts(self.base.as_ptr().cast::<u8>().add(offset as usize), len)
         }
+    }
+}
+
+impl PmemRegion {
+    /// Lends bytes in place; `offset` needs no alignment.
+    ///
+    /// # Safety
+    /// Nobody may store to the words that the range touches while the slice is lent.
+    ///
+    /// # Panics
+    /// If the range leaves the region.
+    #[inline]
+    pub unsafe fn bytes(&self, offset: u64, len: usize) -> &[u8] {
+        // SAFETY: the caller makes the same promise to us.
+        unsafe { self.words.bytes(offset, len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pmem::ShadowPmem;
+
+    #[test]
+    fn bytes_are_lent_from_any_offset() {
+        let region = PmemRegion::new(Arc::new(ShadowPmem::new(4096)));
+        let data: Vec<u8> = (0..100).collect();
+        region.write(64, &data);
+        for offset in 0..20 {
+            // SAFETY: this thread alone uses the region, and stores nothing meanwhile.
+            let lent = unsafe { region.bytes(64 + offset as u64, 50) };
+            assert_eq!(lent, &data[offset..offset + 50]);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "leave the region")]
+    fn nothing_is_lent_from_outside() {
+        let region = PmemRegion::new(Arc::new(ShadowPmem::new(4096)));
+        // SAFETY: this thread alone uses the region; the range is refused.
+        let _ = unsafe { region.bytes(4090, 7) };
     }
 }

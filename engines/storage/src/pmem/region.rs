@@ -18,7 +18,7 @@ use super::{Pmem, PmemKind, WORD_BYTES};
 /// from the medium are to be checked before they are used.
 #[derive(Clone)]
 pub struct PmemRegion {
-    words: RawWords,
+    pub(super) words: RawWords,
     observed: bool,
 }
 
@@ -140,16 +140,6 @@ impl PmemRegion {
         super::intrinsics::prefetch(self.word(offset));
     }
 
-    /// Lends bytes in place; `offset` needs no alignment.
-    ///
-    /// # Safety
-    /// Nobody may store to the words that the range touches while the slice is lent.
-    #[inline]
-    pub unsafe fn bytes(&self, offset: u64, len: usize) -> &[u8] {
-        // SAFETY: the caller makes the same promise to us.
-        unsafe { self.words.bytes(offset, len) }
-    }
-
     /// Starts the write-back of a range; see [`Pmem::flush`]. Any alignment.
     #[inline]
     pub fn flush(&self, offset: u64, len: u64) {
@@ -250,8 +240,6 @@ mod tests {
                 let mut out = vec![0; data.len()];
                 region.read(offset, &mut out);
                 assert_eq!(out, data, "{region:?}");
-                // SAFETY: this thread alone uses the region, and stores nothing meanwhile.
-                assert_eq!(unsafe { region.bytes(offset + 1, 10) }, &data[1..11]);
             }
         }
     }
