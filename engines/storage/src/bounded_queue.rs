@@ -222,7 +222,13 @@ impl<I: Send + 'static, T, K> Drop for Submit<I, T, K> {
         let Some(id) = self.waiter else { return };
         let mut state = self.queue.lock();
         match state.waiters.iter().position(|(waiting, _)| *waiting == id) {
-            Some(place) => drop(state.waiters.remove(place)),
+            Some(place) => {
+                // The last of a task may go with its waker, and with it other operations that wait
+                // here: not under the lock.
+                let waiter = state.waiters.remove(place);
+                drop(state);
+                drop(waiter);
+            }
             // It was called, and does not come: the next one may.
             None => BoundedQueue::call_next(state),
         }

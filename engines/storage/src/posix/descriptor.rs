@@ -82,7 +82,9 @@ impl Descriptor {
         }
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match read_without_wait(&self.file, rest, offset + filled as u64) {
-                Ok(0) => return Err(self.end_of_file(offset, len)),
+                // The end of the file, if the kernel is to be believed: some (5.9, 5.10) said so of
+                // pages that were merely not there. A read that may wait decides.
+                Ok(0) => return Ok(Cached::Miss { buffer, filled }),
                 Ok(count) => filled += count,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(Cached::Miss { buffer, filled }),
@@ -116,12 +118,16 @@ impl Descriptor {
     /// `fdatasync`; blocks. Not repeated when interrupted or failed: a second call could answer
     /// success for pages whose writing has failed.
     pub(crate) fn sync_data(&self) -> Result<()> {
-        self.file.sync_data().map_err(|error| Error::io("file.sync", error).with_file(&self.path))
+        self.synced(sync_data(&self.file))
     }
 
-    /// `fsync`; blocks.
+    /// `fsync`; blocks. As [`sync_data`](Self::sync_data).
     pub(crate) fn sync_all(&self) -> Result<()> {
-        self.file.sync_all().map_err(|error| Error::io("file.sync", error).with_file(&self.path))
+        self.synced(sync_all(&self.file))
+    }
+
+    fn synced(&self, result: io::Result<()>) -> Result<()> {
+        result.map_err(|error| Error::io("file.sync", error).with_file(&self.path))
     }
 
     /// The length in bytes.
@@ -179,6 +185,28 @@ fn read_without_wait(file: &File, buffer: &mut [u8], offset: u64) -> Result<usiz
 #[cfg(not(target_os = "linux"))]
 fn read_without_wait(_: &File, _: &mut [u8], _: u64) -> Result<usize, Errno> {
     Err(Errno::OPNOTSUPP)
+}
+
+// Not those of `std`, which begin again when interrupted.
+#[cfg(not(target_vendor = "apple"))]
+fn sync_data(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::fdatasync(file)?)
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn sync_all(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::fsync(file)?)
+}
+
+// There `fsync` leaves the bytes in the device's cache; `std` asks for more.
+#[cfg(target_vendor = "apple")]
+fn sync_data(file: &File) -> io::Result<()> {
+    file.sync_data()
+}
+
+#[cfg(target_vendor = "apple")]
+fn sync_all(file: &File) -> io::Result<()> {
+    file.sync_all()
 }
 
 /// Refuses a range that no file can have.

@@ -43,6 +43,9 @@ fn parent(path: &Path) -> &Path {
 }
 
 pub(crate) fn create_dir_all(path: &str) -> Result<()> {
+    if path.is_empty() {
+        return Err(Error::invalid("fs.create_dir", "a directory without a name"));
+    }
     let missing: Vec<&Path> = Path::new(path)
         .ancestors()
         .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.is_dir())
@@ -60,6 +63,11 @@ pub(crate) fn create_dir_all(path: &str) -> Result<()> {
 
 fn sync(directory: &Path) -> io::Result<()> {
     fs::File::open(directory)?.sync_all()
+}
+
+/// Makes the name `path` durable.
+pub(crate) fn sync_parent(path: &str) -> Result<()> {
+    sync(parent(Path::new(path))).map_err(failed("fs.sync_dir", path))
 }
 
 pub(crate) fn list(path: &str) -> Result<Vec<DirEntry>> {

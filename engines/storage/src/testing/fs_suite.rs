@@ -278,6 +278,7 @@ pub fn directories(fs: &dyn Fs, waiter: &impl Waiter, directory: &str) {
     fs.create_dir_all(&deep).expect("created again");
     write(waiter, &*open(fs, &join(&deep, "file"), OpenMode::CreateNew), 0, b"x");
     assert!(fs.create_dir_all(&join(&deep, "file/sub")).is_err(), "a file is no directory");
+    assert!(fs.create_dir_all("").is_err(), "no name is no directory");
     let top = join(directory, "one");
     fs.remove_dir_all(&top).expect("removed");
     assert!(!fs.exists(&top).expect("an answer"));

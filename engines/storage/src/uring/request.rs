@@ -58,12 +58,22 @@ impl Request {
         Self { descriptor: Arc::clone(descriptor), action, attempts: 0 }
     }
 
+    /// Whether an error says nothing about the file. `ECANCELED`: the kernel cancels what a thread
+    /// has begun when that thread ends; nothing here ever asks for it, so the operation is begun
+    /// again by the thread that finds it. A sync that was interrupted under way is not repeated: it
+    /// may have been told of a failure that a second one would not be told of.
+    fn is_passing(&self, error: &io::Error) -> bool {
+        let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+        let is_sync = matches!(self.action, Action::Sync { .. });
+        is(Errno::AGAIN) || is(Errno::CANCELED) || (is(Errno::INTR) && !is_sync)
+    }
+
     /// The request after the kernel answered `result`: a count, or a negative error number.
     pub(super) fn completed(mut self, result: i32) -> Outcome {
         let result = usize::try_from(result)
             .map_err(|_| io::Error::from_raw_os_error(result.saturating_neg()));
         if let Err(error) = &result
-            && is_passing(error)
+            && self.is_passing(error)
             && self.attempts < ATTEMPTS_MAX
         {
             self.attempts += 1;
@@ -118,15 +128,6 @@ impl Request {
     }
 }
 
-/// Whether an error says nothing about the file. `ECANCELED`: the kernel cancels what a thread has
-/// begun when that thread ends; nothing here ever asks for it, so the operation is begun again by
-/// the thread that finds it. None of these is the answer of a failed sync.
-fn is_passing(error: &io::Error) -> bool {
-    [Errno::INTR, Errno::AGAIN, Errno::CANCELED]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +166,18 @@ mod tests {
         let request = again(request.completed(-Errno::CANCELED.raw_os_error()));
         finish(request.completed(6));
         assert_eq!(block_on(completion).unwrap().len(), 10);
+    }
+
+    #[test]
+    fn an_interrupted_sync_is_not_repeated() {
+        let descriptor =
+            crate::posix::namespace::open("/dev/null", OpenMode::ReadWrite, true).unwrap();
+        let (completer, completion) = completion();
+        let action = Action::Sync { data_only: true, completer };
+        let request = Request::new(&Arc::new(descriptor), action);
+        let request = again(request.completed(-Errno::CANCELED.raw_os_error()));
+        finish(request.completed(-Errno::INTR.raw_os_error()));
+        assert_eq!(block_on(completion).unwrap_err().kind(), ErrorKind::Io);
     }
 
     #[test]
