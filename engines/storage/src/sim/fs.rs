@@ -77,6 +77,9 @@ impl Fs for SimFs {
     }
 
     fn create_dir_all(&self, path: &str) -> Result<()> {
+        if path.is_empty() {
+            return Err(Error::invalid("fs.create_dir_all", "a directory without a name"));
+        }
         let normal = normalise("fs.create_dir_all", path)?;
         let mut disk = self.disk.lock();
         if disk.written.has_dir(&normal) && disk.synced.has_dir(&normal) {

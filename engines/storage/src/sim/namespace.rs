@@ -148,9 +148,6 @@ fn parent(path: &str) -> &str {
 pub(super) fn normalise(operation: &'static str, path: &str) -> Result<String> {
     let parts: Vec<&str> =
         path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    if path.is_empty() {
-        return Err(Error::invalid(operation, "a path without a name"));
-    }
     if parts.contains(&"..") || path.contains('\0') {
         return Err(
             Error::invalid(operation, "\"..\" and NUL are no path components here").with_file(path)
