@@ -72,19 +72,26 @@ impl<'a, T> Op<'a, T> {
     /// # Errors
     /// Those of the operation.
     #[inline]
-    pub fn wait(self) -> Result<T> {
+    pub fn wait(mut self) -> Result<T> {
+        if !self.is_ready() {
+            self.settle();
+        }
+        // In the same place either way, so that the caller reads a ready answer where it lies: a
+        // copy, right after the answer was written in parts, would wait for the store buffer.
         match self {
             Self::Ready(result) => result,
-            pending => wait_pending(pending),
+            _ => panic!("an Op was waited for after it had answered"),
         }
     }
-}
 
-/// Outside of [`Op::wait`], so that a ready answer costs its caller no more than a branch.
-#[cold]
-#[inline(never)]
-fn wait_pending<T>(pending: Op<'_, T>) -> Result<T> {
-    block_on(pending)
+    /// Waits until the answer is here.
+    #[cold]
+    #[inline(never)]
+    fn settle(&mut self) {
+        if let Self::Pending(future) = self {
+            *self = Self::Ready(block_on(future));
+        }
+    }
 }
 
 impl<T> From<Result<T>> for Op<'_, T> {
