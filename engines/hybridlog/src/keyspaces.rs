@@ -51,7 +51,8 @@ impl Space {
 
     /// The number of keys, expired ones that are still stored included.
     pub(crate) fn entries(&self) -> u64 {
-        self.entries.0.load(Ordering::Relaxed)
+        // A key that came may be counted after it went: below zero for a moment.
+        u64::try_from(self.entries.0.load(Ordering::Relaxed).cast_signed()).unwrap_or(0)
     }
 }
 
@@ -117,6 +118,12 @@ impl Keyspaces {
             return Err(Interrupt::Again);
         }
         Ok(self.spaces.load(guard))
+    }
+
+    /// Whether an exchange is under way.
+    #[cfg(test)]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.gate.0.load(Ordering::SeqCst) != 0
     }
 
     /// Gives a keyspace a new, empty space. Answers how many keys it had.
@@ -236,6 +243,12 @@ mod tests {
         let space = spaces.of(KeyspaceId(1)).unwrap();
         assert_eq!((space.id(), space.entries()), (2, 0));
         assert!(spaces.by_id(1).is_none() && spaces.by_id(2).is_some());
+        // A key may go before the one who brought it has counted it.
+        space.count_removed();
+        assert_eq!(space.entries(), 0);
+        space.count_added();
+        space.count_added();
+        assert_eq!(space.entries(), 1);
         assert!(spaces.of(KeyspaceId(2)).is_err());
     }
 }

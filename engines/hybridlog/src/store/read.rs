@@ -65,9 +65,12 @@ impl Store {
                 Ok(copied) if !self.is_expired(copied.expire_at) => return Ok(Some(copied)),
                 Ok(_) => {
                     out.truncate(start);
-                    if let Some(latched) = found.record.latch()
+                    // Not while an exchange waits for us to leave: no reason to begin again, and to
+                    // show once more what was shown. A later read will find it.
+                    if let Ok(spaces) = self.keyspaces.load(guard)
+                        && let Some(latched) = found.record.latch()
                         && self.is_expired(latched.expire_at())
-                        && let Some(space) = self.keyspaces.load(guard)?.by_id(name.space)
+                        && let Some(space) = spaces.by_id(name.space)
                     {
                         self.remove(&found, latched, space);
                     }
@@ -207,4 +210,47 @@ impl Store {
 
 fn lent(value: &[u8], copied: Copied) -> Lent<'_> {
     Lent { value, expire_at: shown_expiry(copied.expire_at), sequence: None }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::time::Duration;
+
+    use ferrokit_storage::sim::SimMachine;
+
+    use super::*;
+    use crate::config::HybridLogConfig;
+
+    #[test]
+    fn a_clear_that_waits_makes_nobody_see_a_key_twice() {
+        let machine = SimMachine::new(1);
+        let config = HybridLogConfig { memory_bytes: 64 << 20, ..HybridLogConfig::default() };
+        let store = Store::new(&machine.host().env, &config).unwrap();
+        let keyspace = KeyspaceId(0);
+        // So much that it is read under latches, one after the other.
+        let value = vec![7; 1 << 20];
+        let keys: Vec<Vec<u8>> = (0..12_u8).map(|n| vec![n]).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        for key in &keys {
+            store.put(keyspace, key, &value, None).unwrap();
+        }
+        let soon = store.clock.now().plus(10);
+        store.put(keyspace, keys[11], b"expires", Some(soon)).unwrap();
+        machine.clock().advance(Duration::from_secs(1));
+        let mut seen = [0; 12];
+        std::thread::scope(|scope| {
+            let mut visit = |index: usize, _: Lent<'_>| {
+                if seen.iter().all(|times| *times == 0) {
+                    scope.spawn(|| store.clear_keyspace(KeyspaceId(1)).unwrap());
+                    while !store.keyspaces.is_closed() {
+                        std::thread::yield_now();
+                    }
+                }
+                seen[index] += 1;
+            };
+            assert_eq!(store.get_many(keyspace, &keys, &mut visit).unwrap(), 11);
+        });
+        assert_eq!(seen, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]);
+    }
 }
