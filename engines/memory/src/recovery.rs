@@ -14,6 +14,9 @@ use crate::format::{
 use crate::state::{CAPABILITIES, Shared, State};
 use crate::table::Table;
 
+/// No engine comes so far; beyond it the numbers of later writes would run over.
+const SEQUENCE_MAX: Sequence = Sequence(1 << 62);
+
 pub(crate) fn open(host: &Host, config: &MemoryConfig) -> Result<Shared> {
     let (header, tables) = match &config.checkpoint {
         Some(directory) => load(host, directory)?,
@@ -35,6 +38,9 @@ fn load(host: &Host, directory: &str) -> Result<(Header, BTreeMap<KeyspaceId, Ta
     }
     let mut input = Input::open(host, &path)?;
     let header = Header::decode(&input.take(HEADER_BYTES)?, &path)?;
+    if header.sequence > SEQUENCE_MAX {
+        return Err(Error::corruption("open", "a sequence beyond all writes", &path, 0));
+    }
     let mut tables: BTreeMap<KeyspaceId, Table> = BTreeMap::new();
     let mut invalid = false;
     for index in 0.. {

@@ -160,3 +160,20 @@ fn views_and_tracked_keys_are_bounded() {
     assert_eq!(engine.stats().get("views_open"), Some(0));
     assert_eq!(engine.stats().get("transactions_open"), Some(0));
 }
+
+#[test]
+fn a_checkpoint_at_the_end_of_all_sequences_is_refused() {
+    let machine = SimMachine::new(1);
+    let host = machine.host();
+    let mut bytes = b"FKMEMCP\0\x01\0\0\0\0\0\0\0".to_vec();
+    bytes.extend_from_slice(&u64::MAX.to_le_bytes());
+    bytes.extend_from_slice(&0_u64.to_le_bytes());
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    bytes.extend_from_slice(&0_u32.to_le_bytes());
+    bytes.extend_from_slice(&crc32c::crc32c(&0_u64.to_le_bytes()).to_le_bytes());
+    host.fs.create_dir_all("end").unwrap();
+    let file = host.fs.open("end/memory.checkpoint", OpenMode::CreateNew).unwrap();
+    host.wait(file.write_at(0, bytes)).unwrap();
+    let error = MemoryEngine::open(&host, from_checkpoint("end")).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+}
