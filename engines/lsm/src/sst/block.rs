@@ -15,13 +15,20 @@ use std::sync::Arc;
 
 use ferrokit_engine::UnixMillis;
 
+use crate::config::MAX_KEY_BYTES;
 use crate::encoding::{Malformed, Reader, put_varint};
-use crate::key::compare_versions;
+
+use crate::key::{KEYSPACE_BYTES, compare_versions};
 use crate::memtable::Kind;
 
 const FLAG_DELETE: u8 = 1;
 const FLAG_EXPIRES: u8 = 2;
 const KNOWN_FLAGS: u8 = FLAG_DELETE | FLAG_EXPIRES;
+
+/// The most records between two restart points: what the configuration allows. With the longest
+/// key it bounds what a few bytes of shared keys stand for in memory.
+const RESTART_INTERVAL_MAX: usize = 1024;
+const STORED_KEY_BYTES_MAX: usize = MAX_KEY_BYTES + KEYSPACE_BYTES;
 
 /// Collects sorted records into a block.
 #[derive(Debug)]
@@ -308,6 +315,15 @@ impl BlockCursor {
         if interval == self.interval && !self.records.is_empty() {
             return Ok(());
         }
+        let decoded = self.decode(interval);
+        if decoded.is_err() {
+            self.records.clear();
+        }
+        self.interval = interval;
+        decoded
+    }
+
+    fn decode(&mut self, interval: usize) -> Result<(), Malformed> {
         self.records.clear();
         self.keys.clear();
         let range = self.block.interval(interval)?;
@@ -325,6 +341,12 @@ impl BlockCursor {
             if header.shared > last.len() {
                 return Err(Malformed("more key shared than there is"));
             }
+            if header.shared + header.unshared > STORED_KEY_BYTES_MAX {
+                return Err(Malformed("a key beyond the limit"));
+            }
+            if self.records.len() == RESTART_INTERVAL_MAX {
+                return Err(Malformed("too many records without a restart"));
+            }
             let start = self.keys.len();
             self.keys.extend_from_within(last.start..last.start + header.shared);
             self.keys.extend_from_slice(bytes.get(suffix..value).unwrap_or_default());
@@ -338,7 +360,6 @@ impl BlockCursor {
             });
             at = end;
         }
-        self.interval = interval;
         Ok(())
     }
 
@@ -420,6 +441,42 @@ mod tests {
             cursor.seek(b"z", 0).unwrap();
             assert!(!cursor.is_valid());
         }
+    }
+
+    #[test]
+    fn what_was_decoded_before_damage_is_not_taken_for_another_interval() {
+        let mut builder = BlockBuilder::new(2);
+        for (n, key) in [b"a", b"b", b"c", b"d"].into_iter().enumerate() {
+            builder.add(key, n as u64 + 1, Kind::Put, None, b"value");
+        }
+        let mut bytes = builder.finish();
+        // The length of the last record's value.
+        let last = bytes.len() - 12 - 6;
+        assert_eq!((bytes[last - 2], bytes[last]), (5, b'd'));
+        bytes[last - 2] = 100;
+        let mut cursor = BlockCursor::new(Arc::new(Block::parse(bytes).unwrap()));
+        cursor.first().unwrap();
+        cursor.next().unwrap();
+        assert!(cursor.next().is_err());
+        assert!(!cursor.is_valid());
+        cursor.first().unwrap();
+        assert_eq!(cursor.key(), b"a");
+    }
+
+    #[test]
+    fn a_small_block_cannot_stand_for_endless_keys() {
+        let build = |keys: &mut dyn Iterator<Item = Vec<u8>>| {
+            let mut builder = BlockBuilder::new(usize::MAX);
+            keys.for_each(|key| builder.add(&key, 1, Kind::Put, None, b""));
+            BlockCursor::new(Arc::new(Block::parse(builder.finish()).unwrap()))
+        };
+        let long = |n: u16| [&[b'k'; STORED_KEY_BYTES_MAX - 2][..], &n.to_be_bytes()].concat();
+        build(&mut (0..4).map(long)).first().unwrap();
+        let many = u16::try_from(RESTART_INTERVAL_MAX).unwrap() + 1;
+        assert!(build(&mut (0..many).map(|n| n.to_be_bytes().to_vec())).first().is_err());
+        let mut longer = long(0);
+        longer.push(0);
+        assert!(build(&mut [long(0), longer].into_iter()).first().is_err());
     }
 
     proptest::proptest! {
