@@ -27,7 +27,6 @@ mod keyspaces;
 mod purger;
 #[expect(unsafe_code, reason = "lends record bytes in place")]
 mod raw;
-#[expect(unsafe_code, reason = "calls `raw`, under the pins it asks for")]
 mod record;
 #[expect(unsafe_code, reason = "vector instructions")]
 mod simd;

@@ -22,7 +22,7 @@ use ferrokit_storage::PmemRegion;
 
 use crate::hash::KeyHash;
 use crate::keyspaces::SpaceWord;
-use crate::raw;
+use crate::raw::PinnedRecord;
 
 /// Bytes before the value.
 pub(crate) const RECORD_HEADER_BYTES: u64 = 32;
@@ -69,7 +69,9 @@ impl RecordHeader {
         record_bytes(self.key_len, self.value_len)
     }
 
-    fn key_at(&self, at: u64) -> u64 {
+    /// Where the key of the record at `at` begins.
+    #[inline]
+    pub(crate) fn key_at(&self, at: u64) -> u64 {
         at + RECORD_HEADER_BYTES + padded(self.value_len)
     }
 }
@@ -114,12 +116,10 @@ pub(crate) fn write(
 /// A published record, kept from reuse by a pin.
 #[derive(Clone, Copy)]
 pub(crate) struct RecordView<'g> {
-    pub(crate) at: u64,
     pub(crate) header: RecordHeader,
     /// The value where it fits one word, as it was while the bucket's version held.
     inline: [u8; INLINE_VALUE_BYTES],
-    region: &'g PmemRegion,
-    pinned: &'g Guard,
+    record: PinnedRecord<'g>,
 }
 
 impl<'g> RecordView<'g> {
@@ -132,7 +132,13 @@ impl<'g> RecordView<'g> {
         } else {
             [0; INLINE_VALUE_BYTES]
         };
-        Self { at, header, inline, region, pinned }
+        Self { header, inline, record: PinnedRecord::new(region, at, pinned) }
+    }
+
+    /// Where the record lies.
+    #[inline]
+    pub(crate) fn at(&self) -> u64 {
+        self.record.at()
     }
 
     /// Whether this is the record of that key.
@@ -145,19 +151,14 @@ impl<'g> RecordView<'g> {
     }
 
     pub(crate) fn key(&self) -> &'g [u8] {
-        let at = self.header.key_at(self.at);
-        // SAFETY: keys never change after publication, and `new`'s caller loaded the address
-        // under this pin; else the bytes could be another record's.
-        unsafe { raw::lend(self.region, self.pinned, at, self.header.key_len) }
+        self.record.key(&self.header)
     }
 
     pub(crate) fn value(&self) -> &[u8] {
-        if let Some(value) = self.inline.get(..self.header.value_len) {
-            return value;
+        match self.inline.get(..self.header.value_len) {
+            Some(value) => value,
+            None => self.record.long_value(&self.header),
         }
-        let at = self.at + RECORD_HEADER_BYTES;
-        // SAFETY: values longer than a word never change after publication; pinned as above.
-        unsafe { raw::lend(self.region, self.pinned, at, self.header.value_len) }
     }
 
     pub(crate) fn entry(&self) -> Entry<'_> {
@@ -181,7 +182,7 @@ impl<'g> RecordView<'g> {
         }
         let mut word = [0; INLINE_VALUE_BYTES];
         word.iter_mut().zip(value).for_each(|(to, from)| *to = *from);
-        let at = self.at + RECORD_HEADER_BYTES;
-        Some(self.region.store_persist(at, u64::from_le_bytes(word)))
+        let at = self.at() + RECORD_HEADER_BYTES;
+        Some(self.record.region().store_persist(at, u64::from_le_bytes(word)))
     }
 }

@@ -206,7 +206,7 @@ impl Table {
             match &done.before {
                 Some(before) => {
                     let bucket = done.segment.bucket(done.location.bucket);
-                    bucket.store_slot(done.location.slot, SlotWord::new(hash, before.at));
+                    bucket.store_slot(done.location.slot, SlotWord::new(hash, before.at()));
                 }
                 None => done.segment.remove(hash, done.location),
             }

@@ -215,6 +215,6 @@ impl Table {
     }
 
     fn retire(&self, pinned: &Guard, view: &RecordView<'_>) {
-        self.alloc.retire(pinned, view.at, view.header.record_bytes());
+        self.alloc.retire(pinned, view.at(), view.header.record_bytes());
     }
 }
