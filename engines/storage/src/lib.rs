@@ -17,6 +17,8 @@
 //! | [`host`] | [`Host`]: environment, files and jobs together |
 //! | [`testing`] | the behaviour every [`Fs`] shares, as cases to run |
 
+#![deny(unsafe_code)]
+
 pub mod atomic_file;
 mod atomics;
 pub mod background;

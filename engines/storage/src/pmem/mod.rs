@@ -21,9 +21,12 @@
 
 mod emulated;
 mod file;
+#[expect(unsafe_code, reason = "instructions of the CPU")]
 mod intrinsics;
+#[expect(unsafe_code, reason = "memory mappings")]
 mod mapped;
 mod provider;
+#[expect(unsafe_code, reason = "words and bytes by address")]
 mod raw;
 mod region;
 mod shadow;
