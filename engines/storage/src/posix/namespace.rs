@@ -50,6 +50,13 @@ pub(crate) fn create_dir_all(path: &str) -> Result<()> {
         .ancestors()
         .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.is_dir())
         .collect();
+    if missing.is_empty() {
+        // Whoever made it may have ended before its name was durable.
+        return match sync_parent(path) {
+            Err(error) if is_denied(&error) => Ok(()),
+            other => other,
+        };
+    }
     for directory in missing.into_iter().rev() {
         match fs::create_dir(directory) {
             // Another thread may have been first; the name must be durable for us as well.
@@ -59,6 +66,12 @@ pub(crate) fn create_dir_all(path: &str) -> Result<()> {
         sync(parent(directory)).map_err(failed("fs.create_dir", path))?;
     }
     Ok(())
+}
+
+/// Whether the system does not let us look: then it was not we who made what lies there.
+fn is_denied(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    source.is_some_and(|source: &io::Error| source.kind() == io::ErrorKind::PermissionDenied)
 }
 
 fn sync(directory: &Path) -> io::Result<()> {
