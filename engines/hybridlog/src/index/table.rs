@@ -78,11 +78,17 @@ impl Table {
     /// for `migration_overflow` from the table before.
     ///
     /// # Errors
-    /// `OutOfSpace` if the system has not the memory.
+    /// `OutOfSpace` if the system has not the memory, or there are more overflow buckets than can be
+    /// numbered.
     pub(crate) fn new(primaries: u64, migration_overflow: u64) -> Result<Self, Error> {
         assert!(primaries.is_power_of_two() && primaries <= 1 << 32, "a power of two up to 2^32");
-        let operation_limit = (primaries / PRIMARIES_PER_OVERFLOW).max(4);
-        let overflow_capacity = (operation_limit + migration_overflow).min(Control::MAX_OVERFLOW);
+        // Operations get what migration leaves: it has nowhere else to put an entry.
+        let left = Control::MAX_OVERFLOW.checked_sub(migration_overflow).filter(|left| *left >= 4);
+        let left = left.ok_or_else(|| {
+            Error::new(ErrorKind::OutOfSpace, "index", "more overflow buckets than can be numbered")
+        })?;
+        let operation_limit = (primaries / PRIMARIES_PER_OVERFLOW).max(4).min(left);
+        let overflow_capacity = operation_limit + migration_overflow;
         let no_memory = || Error::new(ErrorKind::OutOfSpace, "index", "no memory for the index");
         let words = usize::try_from(primaries + overflow_capacity)
             .ok()
@@ -355,5 +361,21 @@ impl Table {
     /// Bytes of the buckets in use.
     pub(crate) fn bytes(&self) -> u64 {
         (self.primaries + self.overflow_used()) * 64
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migration_is_never_left_without_a_place() {
+        for migration in [Control::MAX_OVERFLOW - 3, Control::MAX_OVERFLOW, u64::MAX] {
+            let error = Table::new(1, migration).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::OutOfSpace);
+        }
+        let table = Table::new(1 << 10, 1000).unwrap();
+        assert_eq!(table.overflow_capacity - table.operation_limit, 1000);
     }
 }
