@@ -180,6 +180,11 @@ impl Clients {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// How many connections one worker has.
+    pub(crate) fn count_of(&self, worker: usize) -> usize {
+        lock(&self.shards[worker]).len()
+    }
+
     /// Visits the connections of one worker.
     pub(crate) fn for_each_of(&self, worker: usize, mut visit: impl FnMut(&Client)) {
         lock(&self.shards[worker]).values().for_each(|client| visit(client));

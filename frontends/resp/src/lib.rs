@@ -6,6 +6,8 @@
 //! | [`server`] | [`Server`]: starts the workers, stops them, closes the engine |
 //! | `worker` | one thread: its accept loops, its runtime, its ring, its housekeeping |
 //! | `connection` | one client: bytes in, commands run, replies out |
+//! | `batch` | the requests of an input, run; GETs in a row are one batched read |
+//! | `exchange` | what is unsent goes out, what is there comes in |
 //! | [`resp`] | the wire: parser and replies |
 //! | `commands` | the one command table and a file per command group |
 //! | `shared` | what all workers share: the engine, settings, counters |
@@ -25,10 +27,12 @@
 
 #![deny(unsafe_code)]
 
+mod batch;
 mod clients;
 mod commands;
 pub mod config;
 mod connection;
+mod exchange;
 mod gather;
 mod glob;
 mod input;

@@ -134,17 +134,18 @@ struct Listeners {
 /// One listening socket per worker and address, all on one port.
 fn listen(config: &Config) -> Result<Listeners> {
     let workers = config.workers.map_or_else(default_workers, NonZeroUsize::get);
-    let Some((&first, _)) = config.bind.split_first() else {
+    if config.bind.is_empty() {
         return Err(Error::invalid("server.listen", "no address to listen on; give --bind"));
-    };
-    // SO_REUSEPORT would let a second server share the port in silence: a socket without it finds
-    // out whether anyone listens. With port 0 it also picks the port.
-    let probe = bind(first, config.port, false)?;
-    let port = match probe.local_addr().ok().and_then(|address| address.as_socket()) {
-        Some(address) => address.port(),
-        None => config.port,
-    };
-    drop(probe);
+    }
+    let mut port = config.port;
+    for &address in &config.bind {
+        // SO_REUSEPORT would let a second server share the port in silence: a socket without it
+        // finds out whether anyone listens. With port 0 the first also picks the port.
+        let probe = bind(address, port, false)?;
+        if let Some(bound) = probe.local_addr().ok().and_then(|address| address.as_socket()) {
+            port = bound.port();
+        }
+    }
     let mut per_worker = Vec::with_capacity(workers);
     for _ in 0..workers {
         let mut listeners = Vec::with_capacity(config.bind.len());

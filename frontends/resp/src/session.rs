@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ferrokit_engine::{CommitTicket, KeyspaceId};
 
+use crate::batch::GETS_MAX;
 use crate::clients::Client;
 
 /// Whether a client wants replies (CLIENT REPLY).
@@ -26,6 +27,8 @@ pub(crate) struct Session {
     pub(crate) replies: Replies,
     /// What must be durable before the replies of the batch leave.
     pub(crate) ticket: CommitTicket,
+    /// GETs that may be put off to be run together.
+    pub(crate) gets_max: usize,
     /// The connection ends after the replies written so far.
     pub(crate) is_closing: bool,
 }
@@ -38,6 +41,7 @@ impl Session {
             keyspace: KeyspaceId::DEFAULT,
             replies: Replies::On,
             ticket: CommitTicket::NONE,
+            gets_max: GETS_MAX,
             is_closing: false,
         }
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::time::Duration;
 
 use ferrokit_engine::{Durability, ExpiryClock, KvEngine, Result, UnixMillis, WriteOptions};
 use ferrokit_storage::Host;
@@ -30,7 +29,6 @@ pub(crate) struct Shared {
     pub(crate) stats: Box<[WorkerStats]>,
     /// 40 hexadecimal digits, new at each start.
     pub(crate) run_id: String,
-    pub(crate) started_at: UnixMillis,
     /// Seconds since the start, as of the last tick.
     pub(crate) uptime_secs: AtomicU64,
     /// Told once to whoever waits for the server to be asked to stop.
@@ -65,7 +63,6 @@ impl Shared {
             cursors: ScanCursors::new(random() as u32),
             stats: (0..workers).map(|_| WorkerStats::default()).collect(),
             run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
-            started_at: host.env.clock.now(),
             uptime_secs: AtomicU64::new(0),
             shutdown_requested: Notify::new(),
             stops: (0..workers).map(|_| Notify::new()).collect(),
@@ -149,11 +146,6 @@ impl Shared {
     /// Asks whoever runs the server to stop it.
     pub(crate) fn request_shutdown(&self) {
         self.shutdown_requested.notify_one();
-    }
-
-    /// How long the server has run, exactly.
-    pub(crate) fn running_for(&self) -> Duration {
-        Duration::from_millis(self.host.env.clock.now().0.saturating_sub(self.started_at.0))
     }
 }
 

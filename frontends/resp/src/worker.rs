@@ -42,9 +42,7 @@ impl Worker {
     }
 
     fn connections(&self) -> usize {
-        let mut count = 0;
-        self.shared.clients.for_each_of(self.index, |_| count += 1);
-        count
+        self.shared.clients.count_of(self.index)
     }
 }
 

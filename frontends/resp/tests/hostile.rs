@@ -99,6 +99,67 @@ fn a_client_that_never_reads_is_dropped_and_others_go_on() {
     });
 }
 
+/// Below the soft bound a client need not take its replies yet, and the server rests meanwhile.
+#[test]
+fn replies_that_wait_cost_no_time() {
+    let server = ChildServer::start(&["--engine", "memory:", "--workers", "1"]);
+    let mut client = server.client();
+    let value = "x".repeat(100_000);
+    client.check(&format!("SET big {value}"), "+OK\r\n");
+    let count = 300;
+    client.send(&b"GET big\r\n".repeat(count));
+    let mut other = server.client();
+    let mut cpu_secs = || -> f64 {
+        ["used_cpu_user", "used_cpu_sys"]
+            .map(|field| info_field(&mut other, field).parse::<f64>().unwrap())
+            .iter()
+            .sum()
+    };
+    sleep(500);
+    let before = cpu_secs();
+    sleep(1500);
+    let used = cpu_secs() - before;
+    assert!(used < 0.4, "{used} of 1.5 s");
+    let reply = format!("$100000\r\n{value}\r\n");
+    (0..count).for_each(|_| client.expect(reply.as_bytes()));
+}
+
+/// GETs in a row are read together, but it is the client's to take the replies one by one.
+#[test]
+fn values_that_are_together_beyond_the_hard_limit_are_sent_one_after_the_other() {
+    let server = TestServer::memory_with(Limits {
+        output_soft_bytes: 1 << 20,
+        output_hard_bytes: 2 << 20,
+        ..Limits::default()
+    });
+    let mut client = server.client();
+    let value = "x".repeat(300_000);
+    client.check(&format!("SET big {value}"), "+OK\r\n");
+    let input = [
+        b"INCR n\r\n".as_slice(),
+        &request(&["GET", "big"]).repeat(100),
+        b"INCR n\r\n",
+        &request(&["GET", "none"]),
+        &request(&["GET", "big"]).repeat(3),
+        b"GET \"",
+    ];
+    client.send(&input.concat());
+    let big = format!("$300000\r\n{value}\r\n");
+    client.expect(b":1\r\n");
+    (0..100).for_each(|_| client.expect(big.as_bytes()));
+    client.expect(b":2\r\n$-1\r\n");
+    client.expect(big.repeat(3).as_bytes());
+    client.send(b"\n");
+    client.expect(b"-ERR Protocol error: unbalanced quotes in request\r\n");
+    client.expect_end();
+    // Half a request behind the run that is given up is read again, too.
+    let mut client = server.client();
+    client.send(&[&request(&["GET", "big"]).repeat(20), b"*2\r\n$3\r\nGE".as_slice()].concat());
+    (0..20).for_each(|_| client.expect(big.as_bytes()));
+    client.send(b"T\r\n$4\r\nnone\r\n");
+    client.expect(b"$-1\r\n");
+}
+
 #[test]
 fn a_reply_beyond_the_hard_limit_ends_the_connection() {
     let server = TestServer::memory_with(Limits {

@@ -76,7 +76,9 @@ fn a_shutdown_answers_what_it_was_asked_before() {
     let server = TestServer::on("lsm:{}");
     let mut client = server.client();
     client.check("PING", "+PONG\r\n");
-    client.0.write_all(&b"INCR n\r\n".repeat(1000)).unwrap();
+    // So many that it has not read them all when it is told to stop: closing on them would reset
+    // the connection, and replies that are under way would be lost.
+    client.0.write_all(&b"INCR n\r\n".repeat(50_000)).unwrap();
     // The first reply shows that the batch is being run.
     let first = client.read_value();
     assert_eq!(first, Value::Integer(1));
@@ -109,6 +111,11 @@ fn a_start_that_cannot_succeed_says_in_one_line_what_to_do() {
     assert!(error.contains("no option \"nope\""), "{error}");
     let error = refusal(&["--engine", "memory:", "--bind", "203.0.113.1", "--port", "0"]);
     assert!(error.contains("choose another --bind"), "{error}");
+    let server = ChildServer::start(&["--engine", "memory:", "--bind", "127.0.0.2"]);
+    let port = server.port.to_string();
+    let both = ["--engine", "memory:", "--bind", "127.0.0.1", "--bind", "127.0.0.2"];
+    let error = refusal(&[both.as_slice(), &["--port", &port]].concat());
+    assert!(error.contains("another process listens there"), "{error}");
 
     let directory = Directory::new();
     let engine = format!("lsm:{}", directory.path());

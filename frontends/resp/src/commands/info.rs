@@ -79,7 +79,7 @@ fn title(out: &mut String, name: &str, fields: &Fields<'_>) {
 
 fn server(cx: &Context<'_>, out: &mut String) {
     let shared = cx.shared;
-    let uptime = shared.running_for().as_secs();
+    let uptime = shared.uptime();
     let fields: &Fields<'_> = &[
         ("redis_version", &REDIS_VERSION),
         ("redis_mode", &"standalone"),

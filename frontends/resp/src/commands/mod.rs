@@ -112,6 +112,14 @@ impl Refusal {
         Self::Text(Cow::Borrowed(text))
     }
 
+    /// As a client sees it.
+    fn into_text(self) -> Cow<'static, str> {
+        match self {
+            Self::Text(text) => text,
+            Self::Engine(error) => engine_error_text(&error).into(),
+        }
+    }
+
     fn wrong_arity(name: &str) -> Self {
         Self::Text(format!("ERR wrong number of arguments for '{name}' command").into())
     }
@@ -154,10 +162,7 @@ pub(crate) async fn execute(cx: &mut Context<'_>) {
     if let Err(refusal) = outcome {
         cx.stats().errors.add(1);
         cx.reply.rewind(mark);
-        match refusal {
-            Refusal::Text(text) => cx.reply.error(&text),
-            Refusal::Engine(error) => cx.reply.error(&engine_error_text(&error)),
-        }
+        cx.reply.error(&refusal.into_text());
     }
 }
 

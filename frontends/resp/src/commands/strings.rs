@@ -4,7 +4,7 @@ use ferrokit_engine::{Entry, KeyspaceId, ReadOptions, UnixMillis, Update};
 
 use super::expire_time::{self, Unit};
 use super::table::{CommandInfo, Keys, category, flag};
-use super::{Context, Handler, Outcome, Refusal, engine_error_text};
+use super::{Context, Handler, Outcome, Refusal};
 use crate::gather::Gather;
 use crate::resp::Reply;
 use crate::session::Session;
@@ -203,10 +203,8 @@ pub(crate) async fn get_run(
     };
     if let Err(refusal) = outcome {
         reply.rewind(mark);
-        let text = match refusal {
-            Refusal::Text(text) => text,
-            Refusal::Engine(error) => engine_error_text(&error).into(),
-        };
+        shared.stats[session.worker].errors.add(gets.len() as u64);
+        let text = refusal.into_text();
         gets.iter().for_each(|_| reply.error(&text));
     }
 }

@@ -31,8 +31,8 @@ impl Arguments {
         Self::default()
     }
 
-    /// Forgets an unfinished request.
-    pub(super) fn reset(&mut self) {
+    /// Forgets the last request, finished or not.
+    pub fn reset(&mut self) {
         self.places.clear();
         self.unescaped.clear();
         self.is_inline = false;

@@ -62,6 +62,10 @@ impl Reply {
         if self.sent >= self.bytes.len() {
             self.bytes.clear();
             self.sent = 0;
+        } else if self.sent >= self.bytes.len() / 2 {
+            // A client that takes its replies but never all of them must not make it grow.
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
         }
     }
 
@@ -95,6 +99,18 @@ impl Reply {
     #[inline]
     pub fn rewind(&mut self, mark: usize) {
         self.bytes.truncate(mark);
+    }
+
+    /// Holds at most `limit_bytes` unsent bytes from now on.
+    pub fn set_limit(&mut self, limit_bytes: usize) {
+        self.limit_bytes = limit_bytes;
+    }
+
+    /// [`rewind`](Self::rewind) to a mark at which nothing had overflowed: what overflowed since is
+    /// taken back, too.
+    pub fn recover(&mut self, mark: usize) {
+        self.rewind(mark);
+        self.has_overflowed = false;
     }
 
     /// What was written since `mark`.
@@ -265,6 +281,19 @@ mod tests {
     fn an_error_stays_on_its_line() {
         let write = |reply: &mut Reply| reply.error("ERR a\r\n+OK");
         assert_eq!(written(Protocol::Resp2, write), "-ERR a  +OK\r\n");
+    }
+
+    #[test]
+    fn what_was_sent_takes_no_room_though_something_is_always_unsent() {
+        let mut reply = Reply::new(Protocol::Resp2, 1 << 20);
+        reply.raw(&[0; 100]);
+        for number in 0..1000_u32 {
+            reply.raw(&number.to_le_bytes().repeat(25));
+            reply.mark_sent(99);
+            reply.mark_sent(1);
+            assert_eq!(reply.unsent(), number.to_le_bytes().repeat(25));
+        }
+        assert!(reply.capacity() < 1000, "{} bytes for 100", reply.capacity());
     }
 
     #[test]

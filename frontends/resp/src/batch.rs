@@ -1,0 +1,163 @@
+//! [`Batch`]: the whole requests of an input, run one after the other.
+//!
+//! GETs that follow each other are put off and run together, so that the engine can overlap their
+//! waits. Such a run is kept within the soft bound of unsent replies: where the values are larger
+//! than that, it is given up before anything of it was answered, and shorter runs follow.
+
+use std::rc::Rc;
+
+use crate::commands::{self, Context};
+use crate::resp::{Arguments, Parsed, parse_within};
+use crate::session::{Replies, Session};
+use crate::worker::Worker;
+use crate::workspace::Workspace;
+
+/// A batch pauses to send when it has written so many bytes of replies.
+const SEND_AT_BYTES: usize = 256 << 10;
+/// Keys of one batched read, as long as their values are of usual size.
+pub(crate) const GETS_MAX: usize = 64;
+/// After so many commands of one client others get their turn.
+const COMMANDS_PER_TURN: u64 = 4096;
+
+/// What a batch came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ran {
+    /// All whole requests were run; the next one ends at `needed` unread bytes or later.
+    All { needed: usize },
+    /// There may be more whole requests, but replies should be sent first.
+    Paused,
+    /// The session is over, once its replies are sent.
+    Over,
+}
+
+/// The requests of one input.
+pub(crate) struct Batch<'b> {
+    worker: &'b Rc<Worker>,
+    session: &'b mut Session,
+    workspace: &'b mut Workspace,
+    /// The end of the replies before this batch.
+    mark: usize,
+    /// How much of the unread input was run.
+    pub(crate) offset: usize,
+    pub(crate) commands: u64,
+    /// How many of them were answered.
+    pub(crate) replies: usize,
+    /// How much of the input behind `offset` was parsed and put off: a run of GETs.
+    deferred: usize,
+}
+
+impl<'b> Batch<'b> {
+    pub(crate) fn new(
+        worker: &'b Rc<Worker>,
+        session: &'b mut Session,
+        workspace: &'b mut Workspace,
+    ) -> Self {
+        workspace.gets.clear();
+        let mark = workspace.reply.mark();
+        Self { worker, session, workspace, mark, offset: 0, commands: 0, replies: 0, deferred: 0 }
+    }
+
+    pub(crate) async fn run(&mut self) -> Ran {
+        let limits = self.worker.shared.limits.request;
+        loop {
+            // Only what this batch wrote counts: replies the client does not take yet are no reason
+            // to stop short of the soft bound, again and again.
+            let written = self.workspace.reply.mark() - self.mark;
+            if self.commands >= COMMANDS_PER_TURN || written > SEND_AT_BYTES {
+                self.run_gets().await;
+                return Ran::Paused;
+            }
+            let Workspace { input, arguments, gets, .. } = &mut *self.workspace;
+            let unread = input.unread().get(self.offset + self.deferred..).unwrap_or_default();
+            let parsed = parse_within(&limits, unread, arguments);
+            if let Ok(Parsed::Request { len }) = parsed
+                && let Some((start, key_len)) = deferrable_get(unread, arguments, self.session)
+            {
+                gets.push((self.offset + self.deferred + start, key_len));
+                self.deferred += len;
+                if gets.len() >= self.session.gets_max {
+                    self.run_gets().await;
+                }
+                continue;
+            }
+            if !self.run_gets().await {
+                continue;
+            }
+            match parsed {
+                Ok(Parsed::Request { len }) => self.run_one(len).await,
+                Ok(Parsed::Incomplete { needed }) => return Ran::All { needed },
+                Err(error) => {
+                    self.worker.stats().errors.add(1);
+                    self.workspace.reply.error(&format!("ERR {}", error.text()));
+                    return Ran::Over;
+                }
+            }
+            if self.session.is_closing {
+                return Ran::Over;
+            }
+        }
+    }
+
+    /// Runs the request of `len` bytes at the offset, which was parsed.
+    async fn run_one(&mut self, len: usize) {
+        let Workspace { input, arguments, reply, scratch, .. } = &mut *self.workspace;
+        let request = arguments.command(input.unread().get(self.offset..).unwrap_or_default());
+        self.offset += len;
+        if request.is_empty() {
+            return;
+        }
+        self.commands += 1;
+        let mark = reply.mark();
+        let mut context = Context::new(&self.worker.shared, self.session, reply, scratch, request);
+        commands::execute(&mut context).await;
+        if !self.session.wants_reply() {
+            reply.rewind(mark);
+        }
+        self.replies += usize::from(reply.mark() > mark);
+    }
+
+    /// Runs the GETs that were put off, and takes their bytes as run. If their values are too much
+    /// for one run, nothing is answered and they are to be parsed again: false.
+    async fn run_gets(&mut self) -> bool {
+        if self.deferred == 0 {
+            return true;
+        }
+        let Workspace { input, arguments, reply, gets, scratch } = &mut *self.workspace;
+        let shared = &self.worker.shared;
+        let limit_bytes = shared.limits.output_hard_bytes;
+        let mark = reply.mark();
+        if gets.len() > 1 {
+            let unsent = reply.unsent().len();
+            reply.set_limit(limit_bytes.min(unsent + shared.limits.output_soft_bytes));
+        }
+        commands::get_run(shared, self.session, reply, scratch, input.unread(), gets).await;
+        reply.set_limit(limit_bytes);
+        let deferred = std::mem::take(&mut self.deferred);
+        if gets.len() > 1 && reply.has_overflowed() {
+            reply.recover(mark);
+            arguments.reset();
+            self.session.gets_max = (gets.len() / 8).max(1);
+            gets.clear();
+            return false;
+        }
+        self.commands += gets.len() as u64;
+        self.replies += gets.len();
+        self.offset += deferred;
+        gets.clear();
+        true
+    }
+}
+
+/// Where the key of the request lies, if it is a GET that may wait for the GETs behind it.
+#[inline]
+fn deferrable_get(
+    unread: &[u8],
+    arguments: &Arguments,
+    session: &Session,
+) -> Option<(usize, usize)> {
+    let request = arguments.command(unread);
+    let is_get = request.len() == 2
+        && request.get(0).is_some_and(|name| name.eq_ignore_ascii_case(b"get"))
+        && session.replies == Replies::On;
+    if is_get { arguments.place(1) } else { None }
+}
