@@ -7,6 +7,7 @@ mod arguments;
 mod number;
 mod parse;
 mod reply;
+mod words;
 
 pub use arguments::{Arguments, Command};
 pub use number::{parse_integer, push_integer};
