@@ -4,13 +4,18 @@ use ferrokit_conformance::{Machine, cases, check_case};
 
 use crate::{Fault, JournalFactory};
 
+/// How often a case whose find depends on how threads interleave may run until it finds.
+const RUNS_MAX: usize = 50;
+
 /// Asserts that each of these cases passes on the whole engine and fails on the broken one.
 fn assert_found(fault: Fault, found_by: &[(&'static ferrokit_conformance::Group, &str)]) {
     for (group, name) in found_by {
         let whole = check_case(JournalFactory(None), Machine::Sim, group, name);
         assert_eq!(whole, Ok(()), "{}::{name} fails on the whole engine", group.name);
-        let broken = check_case(JournalFactory(Some(fault)), Machine::Sim, group, name);
-        assert!(broken.is_err(), "{}::{name} does not find {fault:?}", group.name);
+        let races = ["concurrency", "linearizability"].contains(&group.name);
+        let finds = |_| check_case(JournalFactory(Some(fault)), Machine::Sim, group, name).is_err();
+        let is_found = (0..if races { RUNS_MAX } else { 1 }).any(finds);
+        assert!(is_found, "{}::{name} does not find {fault:?}", group.name);
     }
 }
 
