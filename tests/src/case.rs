@@ -34,6 +34,8 @@ pub struct Group {
 /// What a case needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
+    /// Batches of writes.
+    Batches,
     /// Range scans.
     Ordered,
     /// Consistent views.
@@ -71,6 +73,7 @@ impl Need {
         facts: &Capabilities,
     ) -> Option<String> {
         let is_there = match self {
+            Self::Batches => facts.max_batch_ops > 0,
             Self::Ordered => facts.ordered,
             Self::Snapshots => facts.snapshots,
             Self::Checkpoint => facts.checkpoint,
@@ -98,6 +101,17 @@ impl Need {
     }
 }
 
+/// Why a case does not run: a need that is missing, or an exclusion of the factory's.
+fn obstacle(lab: &Lab, group: &Group, case: &Case, facts: &Capabilities) -> Option<String> {
+    let (factory, machine) = (lab.factory(), lab.machine());
+    let missing = case.needs.iter().find_map(|need| need.missing(factory, machine, facts));
+    missing.or_else(|| {
+        let is_excluded = |name: &str| name.split_once("::") == Some((group.name, case.name));
+        let exclusion = factory.exclusions().iter().find(|(name, _)| is_excluded(name));
+        exclusion.map(|(_, reason)| (*reason).to_owned())
+    })
+}
+
 /// Runs one case: what a generated `#[test]` does.
 ///
 /// # Panics
@@ -114,8 +128,7 @@ pub fn run_case<F: EngineFactory>(factory: F, machine: Machine, group: &'static 
         return;
     }
     let facts = lab.capabilities();
-    let missing = case.needs.iter().find_map(|need| need.missing(lab.factory(), machine, &facts));
-    if let Some(reason) = missing {
+    if let Some(reason) = obstacle(&lab, group, case, &facts) {
         println!("skipped: {}: {reason}", lab.title());
         return;
     }
@@ -136,9 +149,7 @@ pub fn summarize<F: EngineFactory>(factory: F, machine: Machine, groups: &[&'sta
     for group in groups {
         for case in group.cases {
             total += 1;
-            let missing =
-                case.needs.iter().find_map(|need| need.missing(lab.factory(), machine, &facts));
-            if let Some(reason) = missing {
+            if let Some(reason) = obstacle(&lab, group, case, &facts) {
                 skipped.push(format!("  {}::{}: {reason}", group.name, case.name));
             }
         }
@@ -152,6 +163,12 @@ pub fn summarize<F: EngineFactory>(factory: F, machine: Machine, groups: &[&'sta
         skipped.join("\n")
     ));
     assert!(total > skipped.len(), "no case applies");
+    for (name, _) in lab.factory().exclusions() {
+        let is_there = groups.iter().any(|group| {
+            group.cases.iter().any(|case| name.split_once("::") == Some((group.name, case.name)))
+        });
+        assert!(is_there, "{name} is excluded, but no case of these groups");
+    }
 }
 
 /// Runs a case on a thread of its own, so that a hang becomes a failure.
@@ -200,8 +217,7 @@ pub fn check_case<F: EngineFactory>(
     let lab = Lab::new(Arc::new(factory), machine, format!("{}::{name}", group.name));
     lab.check_machine()?;
     let facts = lab.capabilities();
-    let missing = case.needs.iter().find_map(|need| need.missing(lab.factory(), machine, &facts));
-    match missing {
+    match obstacle(&lab, group, case, &facts) {
         Some(reason) => Err(format!("skipped: {reason}")),
         None => run_on_thread(lab, case.run).map_err(|panic| match panic.downcast::<String>() {
             Ok(text) => *text,
@@ -262,6 +278,7 @@ pub(crate) use export_group;
 pub(crate) mod needs {
     use super::Need;
 
+    pub(crate) const Batches: Need = Need::Batches;
     pub(crate) const Ordered: Need = Need::Ordered;
     pub(crate) const Snapshots: Need = Need::Snapshots;
     pub(crate) const Checkpoint: Need = Need::Checkpoint;

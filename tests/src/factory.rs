@@ -34,6 +34,12 @@ pub trait EngineFactory: Send + Sync + 'static {
         self.open(host, directory, options)
     }
 
+    /// Cases that the engine cannot pass because of what it is, though its facts do not tell: each
+    /// as `group::case`, with the reason, which the summary prints. A ferrokit engine has none.
+    fn exclusions(&self) -> &[(&'static str, &'static str)] {
+        &[]
+    }
+
     /// Variations that must not change any answer: sizes of memtable, block and page, compression,
     /// numbers of jobs. The metamorphic cases run each of them, and reopen one with another.
     fn option_sets(&self) -> Vec<Options> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use ferrokit_engine::{
-    Capabilities, Clock, Direction, Durability, Entry, Error, ErrorKind, KeyRange, KeyspaceId,
+    BatchOp, Capabilities, Clock, Direction, Durability, Entry, Error, ErrorKind, KeyRange, KeyspaceId,
     KvEngine, KvEngineExt, KvRead, Op, ReadOptions, Result, ScanLimits, Sequence, SweepCursor,
     UnixMillis, Update, WriteBatch, WriteOptions, Written,
 };
@@ -302,7 +302,19 @@ impl World {
                     }
                 }
             }
-            self.wait(self.engine().write(&batch, &options)).unwrap();
+            if self.capabilities().max_batch_ops > 0 {
+                self.wait(self.engine().write(&batch, &options)).unwrap();
+                continue;
+            }
+            for op in batch.iter() {
+                let op = match op {
+                    BatchOp::Put { key, value, .. } => {
+                        self.engine().put(keyspace, key, value, None, &options)
+                    }
+                    BatchOp::Delete { key, .. } => self.engine().delete(keyspace, key, &options),
+                };
+                self.wait(op).unwrap();
+            }
         }
         self.settle();
     }

@@ -4,18 +4,18 @@
 use super::prelude::*;
 
 group! { batch, __suite_batch:
-    all_writes_take_effect,
-    of_two_writes_the_later_wins,
-    put_then_delete_is_a_delete,
-    delete_then_put_is_a_put,
-    an_empty_batch_changes_nothing,
-    a_batch_can_be_written_again,
-    a_batch_spans_keyspaces: Keyspaces,
-    a_batch_of_a_thousand,
-    a_batch_carries_expiries,
-    a_refused_batch_changes_nothing,
-    a_batch_has_one_place_in_the_sequence: SequenceNumbers,
-    batches_survive_maintenance,
+    all_writes_take_effect: Batches,
+    of_two_writes_the_later_wins: Batches,
+    put_then_delete_is_a_delete: Batches,
+    delete_then_put_is_a_put: Batches,
+    an_empty_batch_changes_nothing: Batches,
+    a_batch_can_be_written_again: Batches,
+    a_batch_spans_keyspaces: Batches | Keyspaces,
+    a_batch_of_a_thousand: Batches,
+    a_batch_carries_expiries: Batches,
+    a_refused_batch_changes_nothing: Batches,
+    a_batch_has_one_place_in_the_sequence: Batches | SequenceNumbers,
+    batches_survive_maintenance: Batches,
 }
 
 fn all_writes_take_effect(lab: &Lab) {
