@@ -5,18 +5,21 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use ferrokit_engine::{EngineUrl, Error, Result};
 
+use crate::advise::{Advice, Need};
 use crate::compare::Comparison;
 use crate::distribution::Distribution;
 use crate::driver;
-use crate::measurement::{Plan, Promise};
-use crate::store::Adapter;
+use crate::plan::{Caller, Plan, Promise};
+use crate::record::json_error;
+use crate::subject::Adapter;
 use crate::table::table;
-use crate::workload::Workload;
+use crate::watch::Watch;
+use crate::workload::{NAMED, Workload};
 
-/// Measures key-value engines: YCSB A to F, fill, read, scan, delete. Every answer is checked.
+/// Measures key-value engines, each on the same work. Every answer is checked.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
@@ -28,7 +31,7 @@ struct Cli {
 enum Command {
     /// Measures one engine.
     Run {
-        /// The engine's URL, without a path: `lsm:?compression=none`.
+        /// The engine: a name, or a URL without a path, as `lsm:?compression=none`.
         #[arg(long)]
         engine: String,
         /// Rounds of each workload; the table has the medians.
@@ -37,29 +40,60 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// Measures several engines in interleaved rounds, relative to the first.
+    /// Measures several engines in interleaved rounds, relative to one of them.
     Compare {
-        /// The engines' URLs, without paths, separated by commas; the first is the baseline.
+        /// The engines: names, or URLs without paths, separated by commas.
         #[arg(long, value_delimiter = ',', required = true)]
         engines: Vec<String>,
+        /// The engine that the others are relative to; the first one unless given.
+        #[arg(long)]
+        baseline: Option<String>,
         /// Rounds of each workload; the table has the medians.
         #[arg(long, default_value_t = 5)]
         rounds: usize,
         #[command(flatten)]
         options: Options,
     },
+    /// Recommends an engine for a workload: looks at what each can do, measures those that fit.
+    Advise {
+        /// What the engine must have, separated by commas.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        needs: Vec<Need>,
+        /// Rounds of each workload.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Lists engines and workloads.
+    List,
     /// Carries one plan out and prints its outcome: what the other commands call.
     #[command(hide = true)]
     Measure {
         /// The plan as JSON.
         plan: String,
     },
+    /// Loads what a plan says and waits to be killed: what `open-crash` calls.
+    #[command(hide = true)]
+    Load {
+        /// The plan as JSON.
+        plan: String,
+    },
+}
+
+/// Whether engines are confined to a memory cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Confine {
+    /// Where that is possible.
+    Auto,
+    /// In no case.
+    Never,
 }
 
 #[derive(Debug, Args)]
 struct Options {
-    /// The workloads, separated by commas.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "a,b,c,d,e,f")]
+    /// The workloads, separated by commas; `list` shows them. `replay:FILE` replays a trace.
+    #[arg(long, value_delimiter = ',', default_value = "ycsb-a,ycsb-b,ycsb-c,ycsb-d,ycsb-f")]
     workloads: Vec<Workload>,
     /// Records loaded before a run, or written by a fill.
     #[arg(long, default_value_t = 100_000)]
@@ -67,22 +101,39 @@ struct Options {
     /// Operations of a run, all threads together. Fills and deletes have one for each record.
     #[arg(long, default_value_t = 100_000)]
     operations: u64,
-    /// Bytes of a value. Keys have 16.
-    #[arg(long, default_value_t = 100)]
-    field_length: usize,
+    /// Operations before those that are measured; a tenth of them unless given.
+    #[arg(long)]
+    warmup: Option<u64>,
+    /// Bytes of a value (YCSB's field length). Keys have 16.
+    #[arg(long, default_value_t = 100, alias = "field-length")]
+    value_size: usize,
     /// Accesses over records, in the place of the workload's own.
     #[arg(long, value_enum)]
     distribution: Option<Distribution>,
-    /// Threads, each of which begins an operation when its last one is done.
+    /// Threads that call the engine.
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// What a measured write survives before it completes: nothing, the process, or the machine.
-    #[arg(long, value_enum, default_value = "os")]
-    durability: Promise,
+    /// Whether threads wait for each answer, or run tasks that await them.
+    #[arg(long, value_enum, default_value = "sync")]
+    caller: Caller,
+    /// Tasks of each thread, with --caller async.
+    #[arg(long, default_value_t = 16)]
+    tasks: usize,
+    /// Operations per second that are begun, whatever becomes of those before (an open loop, for
+    /// latencies). Without it each thread begins an operation when its last one is done.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// What a measured write survives before it completes: nothing, the process, or the machine;
+    /// os unless given, but memory for advise.
+    #[arg(long, value_enum)]
+    durability: Option<Promise>,
     /// Memory for caches and write buffers, in bytes or as 256MiB; the data limit of an engine
     /// that keeps everything in memory.
     #[arg(long, default_value = "256MiB", value_parser = parse_bytes)]
     memory: u64,
+    /// Whether each engine runs in a memory cgroup of a quarter more than --memory and 64 MiB.
+    #[arg(long, value_enum, default_value = "auto")]
+    confine: Confine,
     /// The seed of data and operations.
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -110,9 +161,21 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 /// Runs the program, with `adapters` beside the ferrokit engines.
 pub fn main(adapters: &[Adapter]) -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run { engine, rounds, options } => compare(vec![engine], rounds, options),
-        Command::Compare { engines, rounds, options } => compare(engines, rounds, options),
+        Command::Run { engine, rounds, options } => {
+            compare(adapters, vec![engine], None, rounds, options)
+        }
+        Command::Compare { engines, baseline, rounds, options } => {
+            compare(adapters, engines, baseline, rounds, options)
+        }
+        Command::Advise { needs, rounds, options } => advise(adapters, needs, rounds, options),
+        Command::List => {
+            list(adapters);
+            Ok(())
+        }
         Command::Measure { plan } => measure(adapters, &plan),
+        Command::Load { plan } => {
+            parse_plan(&plan).and_then(|plan| driver::load_and_wait(adapters, &plan))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -123,46 +186,99 @@ pub fn main(adapters: &[Adapter]) -> ExitCode {
     }
 }
 
+fn list(adapters: &[Adapter]) {
+    println!("engines");
+    for engine in ferrokit_engines::engines() {
+        println!("  {:14} {}", engine.name, engine.description);
+    }
+    for adapter in adapters {
+        println!("  {:14} {}", adapter.name, adapter.description);
+    }
+    println!("workloads");
+    for (name, profile) in NAMED {
+        println!("  {name:14} {}", profile.summary);
+    }
+    println!("  replay:FILE    the operations of a trace");
+}
+
+fn parse_plan(plan: &str) -> Result<Plan> {
+    serde_json::from_str(plan)
+        .map_err(|error| Error::invalid("bench.measure", "not a plan").with_source(error))
+}
+
 fn measure(adapters: &[Adapter], plan: &str) -> Result<()> {
-    let plan: Plan = serde_json::from_str(plan)
-        .map_err(|error| Error::invalid("bench.measure", "not a plan").with_source(error))?;
-    let outcome = driver::measure(adapters, &plan)?;
-    let text = serde_json::to_string(&outcome)
-        .map_err(|error| Error::invalid("bench.measure", "no JSON").with_source(error))?;
-    println!("{text}");
+    let outcome = driver::measure(adapters, &parse_plan(plan)?)?;
+    println!("{}", serde_json::to_string(&outcome).map_err(json_error)?);
     Ok(())
 }
 
-fn compare(engines: Vec<String>, rounds: usize, options: Options) -> Result<()> {
-    let mut json: Box<dyn Write> = match &options.json {
-        None => Box::new(std::io::sink()),
-        Some(path) => Box::new(
-            OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(path)
-                .map_err(|error| Error::io("bench.json", error).with_file(path))?,
-        ),
+fn open_json(path: Option<&str>) -> Result<Box<dyn Write>> {
+    let Some(path) = path else { return Ok(Box::new(std::io::sink())) };
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
+    Ok(Box::new(file.map_err(|error| Error::io("bench.json", error).with_file(path))?))
+}
+
+fn compare(
+    adapters: &[Adapter],
+    engines: Vec<String>,
+    baseline: Option<String>,
+    rounds: usize,
+    options: Options,
+) -> Result<()> {
+    let mut json = open_json(options.json.as_deref())?;
+    let baseline = match baseline {
+        None => 0,
+        Some(name) => engines.iter().position(|engine| *engine == name).ok_or_else(|| {
+            Error::invalid("bench", format!("--baseline {name} is none of the engines"))
+        })?,
     };
-    let plan = Plan {
-        engine: String::new(),
-        workload: Workload::A,
-        records: options.records,
-        operations: options.operations,
-        value_bytes: options.field_length,
-        distribution: options.distribution,
-        threads: options.threads,
-        durability: options.durability,
-        memory_bytes: options.memory,
-        seed: options.seed,
-        directory: format!("{}/{}", options.directory, std::process::id()),
-    };
-    let comparison = Comparison { engines, workloads: options.workloads, rounds, plan };
-    comparison.run(&mut json, &mut |workload, series| {
-        println!("{}", table(&comparison, workload, series));
+    let comparison = Comparison { engines, baseline, ..options.comparison(rounds, Promise::Os) };
+    comparison.check()?;
+    let runs = comparison.engines.len() * comparison.workloads.len() * comparison.rounds;
+    let watch = Watch::new(runs);
+    comparison.run(adapters, &mut json, &watch, &mut |workload, series| {
+        watch.print(&table(&comparison, workload, series));
         Ok(())
     })
+}
+
+fn advise(adapters: &[Adapter], needs: Vec<Need>, rounds: usize, options: Options) -> Result<()> {
+    let mut json = open_json(options.json.as_deref())?;
+    let advice = Advice { comparison: options.comparison(rounds, Promise::Memory), needs };
+    println!("{}", advice.give(adapters, &mut json)?);
+    Ok(())
+}
+
+impl Options {
+    /// What is asked for, without engines.
+    fn comparison(self, rounds: usize, durability: Promise) -> Comparison {
+        let plan = Plan {
+            engine: String::new(),
+            workload: Workload::Named("ycsb-a"),
+            records: self.records,
+            operations: self.operations,
+            warmup: self.warmup.unwrap_or(self.operations / 10),
+            value_bytes: self.value_size,
+            distribution: self.distribution,
+            threads: self.threads,
+            caller: self.caller,
+            tasks: self.tasks,
+            rate_per_s: self.rate,
+            durability: self.durability.unwrap_or(durability),
+            memory_bytes: self.memory,
+            memory_group: None,
+            seed: self.seed,
+            directory: format!("{}/{}", self.directory, std::process::id()),
+        };
+        Comparison {
+            engines: Vec::new(),
+            baseline: 0,
+            workloads: self.workloads,
+            rounds,
+            is_confined: self.confine == Confine::Auto,
+            plan,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -178,21 +294,20 @@ mod tests {
 
     #[test]
     fn engines_workloads_and_sizes_are_read() {
-        let line = "b compare --engines memory:,lsm:?cache=1MiB --workloads a,fill-random,scan-10 \
-                    --durability synced --distribution latest --memory 1GiB";
-        let Command::Compare { engines, rounds, options } =
+        let line = "b compare --engines memory,lsm:?cache=1MiB --workloads ycsb-a,replay:t,scan-10 \
+                    --durability synced --distribution latest --memory 1GiB --baseline memory";
+        let Command::Compare { engines, rounds, options, baseline } =
             Cli::parse_from(line.split_whitespace()).command
         else {
             panic!("not a comparison");
         };
-        assert_eq!(engines, ["memory:", "lsm:?cache=1MiB"]);
-        assert_eq!(rounds, 5);
-        let workloads = [Workload::A, Workload::FillRandom, Workload::Scan10];
-        assert_eq!(options.workloads, workloads);
-        assert_eq!((options.durability, options.memory), (Promise::Synced, 1 << 30));
+        assert_eq!(engines, ["memory", "lsm:?cache=1MiB"]);
+        assert_eq!((rounds, baseline.as_deref()), (5, Some("memory")));
+        let workloads: Vec<_> = options.workloads.iter().map(ToString::to_string).collect();
+        assert_eq!(workloads, ["ycsb-a", "replay:t", "scan-10"]);
+        assert_eq!((options.durability, options.memory), (Some(Promise::Synced), 1 << 30));
         assert_eq!(options.distribution, Some(Distribution::Latest));
-        for wrong in
-            ["b run", "b run --engine memory: --workloads x", "b run --engine m: --memory x"]
+        for wrong in ["b run", "b run --engine memory --workloads x", "b run --engine m --memory x"]
         {
             assert!(Cli::try_parse_from(wrong.split_whitespace()).is_err(), "{wrong}");
         }

@@ -1,27 +1,35 @@
-//! Interleaved rounds: A, B, C, A, B, C, ... of the same plan, each measurement in a process of
-//! its own and a fresh directory. So no engine inherits another's heap, threads or page tables,
-//! and resident memory and processor time are its alone.
+//! Interleaved rounds: A, B, C, A, B, C, ... of the same plan, each run in a process of its own and
+//! a fresh directory. So no engine inherits another's heap, threads or page tables, and memory and
+//! processor time are its alone.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 use ferrokit_engine::{Error, ErrorKind, Result};
 use ferrokit_storage::{Host, IoBackend};
-use serde::Serialize;
 
-use crate::measurement::{Measurement, Outcome, Plan};
+use crate::cgroup::{self, MemoryGroup};
+use crate::measurement::{Measurement, Outcome};
+use crate::plan::Plan;
 use crate::ratio::Ratio;
+use crate::record::{Machine, RatioRecord, Record, RunRecord, json_error, write_record};
+use crate::subject::{Adapter, url_of};
+use crate::watch::Watch;
 use crate::workload::Workload;
 
 /// What is compared.
 #[derive(Debug, Clone)]
 pub struct Comparison {
-    /// The URLs of the engines; the first is the baseline.
+    /// The engines, by name or URL.
     pub engines: Vec<String>,
+    /// Which of them is the baseline.
+    pub baseline: usize,
     /// The workloads, one after the other.
     pub workloads: Vec<Workload>,
     /// Rounds of each workload.
     pub rounds: usize,
+    /// Whether engines are confined to a memory cgroup, where that is possible.
+    pub is_confined: bool,
     /// Everything else. Its engine and its workload are replaced, its directory is the parent of
     /// the runs' directories.
     pub plan: Plan,
@@ -44,19 +52,9 @@ impl Series {
 
     /// Operations per second, relative to `baseline`.
     pub fn ratio(&self, baseline: &Self) -> Option<Ratio> {
-        let speed = |measurement: &Measurement| measurement.operations_per_s;
+        let speed = |measurement: &Measurement| measurement.ops_per_s;
         Ratio::of(&self.figures(speed), &baseline.figures(speed))
     }
-}
-
-/// One line of the JSON output.
-#[derive(Debug, Serialize)]
-#[serde(tag = "record", rename_all = "lowercase")]
-enum Line<'a> {
-    /// One run of one engine.
-    Run { round: usize, plan: &'a Plan, result: &'a Outcome },
-    /// One engine relative to the baseline, over all rounds.
-    Ratio { workload: Workload, engine: &'a str, baseline: &'a str, operations_per_s: Ratio },
 }
 
 impl Comparison {
@@ -68,50 +66,65 @@ impl Comparison {
         if self.engines.is_empty() || self.workloads.is_empty() || self.rounds == 0 {
             return Err(Error::invalid("bench", "no engines, no workloads or no rounds"));
         }
-        self.workloads
-            .iter()
-            .try_for_each(|&workload| Plan { workload, ..self.plan.clone() }.check())
+        self.workloads.iter().try_for_each(|workload| self.plan_of(workload, "memory:").check())
+    }
+
+    /// The plan of a run, but for its directory.
+    pub fn plan_of(&self, workload: &Workload, engine: &str) -> Plan {
+        Plan { engine: url_of(engine), workload: workload.clone(), ..self.plan.clone() }.fixed()
     }
 
     /// Runs everything. `json` gets a line for each run and each ratio as soon as it is known,
-    /// `report` the series of a workload when its rounds are done; progress goes to stderr.
+    /// `report` the series of a workload when its rounds are done, `watch` the progress.
     ///
     /// # Errors
     /// `InvalidArgument`; `Io`; the error of the first run that fails.
     pub fn run(
         &self,
+        adapters: &[Adapter],
         json: &mut dyn Write,
-        report: &mut dyn FnMut(Workload, &[Series]) -> Result<()>,
+        watch: &Watch,
+        report: &mut dyn FnMut(&Workload, &[Series]) -> Result<()>,
     ) -> Result<()> {
         self.check()?;
         let host = Host::system(IoBackend::Auto)?;
-        for &workload in &self.workloads {
+        let is_confined = self.is_confined && self.can_confine(watch);
+        let machine = Machine::here(&host.env, &self.plan.directory, is_confined);
+        write_record(json, &Record::Machine(machine))?;
+        for workload in &self.workloads {
             let mut series = vec![Series::default(); self.engines.len()];
             for round in 0..self.rounds {
                 for (index, (engine, series)) in self.engines.iter().zip(&mut series).enumerate() {
                     if series.unsupported.is_some() {
+                        watch.skip();
                         continue;
                     }
-                    eprint!("{workload} round {}/{} {engine} ... ", round + 1, self.rounds);
-                    let directory = format!("{}/{workload}-{round}-{index}", self.plan.directory);
-                    let plan = Plan {
-                        engine: engine.clone(),
-                        workload,
-                        directory: directory.clone(),
-                        ..self.plan.clone()
-                    };
+                    watch.begin(&format!(
+                        "{workload} round {}/{} {engine}",
+                        round + 1,
+                        self.rounds
+                    ));
+                    let name = workload.to_string().replace(['/', ':'], "_");
+                    let directory = format!("{}/{name}-{round}-{index}", self.plan.directory);
                     host.fs.remove_dir_all(&directory)?;
-                    let outcome = run_in_process(&plan);
-                    host.fs.remove_dir_all(&directory)?;
+                    let plan = Plan { directory, ..self.plan_of(workload, engine) };
+                    let outcome = run_in_process(&plan, is_confined);
+                    host.fs.remove_dir_all(&plan.directory)?;
                     let outcome = outcome?;
-                    write_line(json, &Line::Run { round, plan: &plan, result: &outcome })?;
+                    let url = &plan.engine;
+                    let skips = adapters
+                        .iter()
+                        .find(|adapter| url.starts_with(&format!("{}:", adapter.name)))
+                        .map_or("", |adapter| adapter.skips);
+                    let run = RunRecord::new(engine, skips, &plan, round, outcome.clone());
+                    write_record(json, &Record::Run(Box::new(run)))?;
                     match outcome {
                         Outcome::Measured(measurement) => {
-                            eprintln!("{:.0} operations/s", measurement.operations_per_s);
-                            series.measurements.push(measurement);
+                            watch.end(&format!("{:.0} operations/s", measurement.ops_per_s));
+                            series.measurements.push(*measurement);
                         }
                         Outcome::Unsupported { reason } => {
-                            eprintln!("cannot: {reason}");
+                            watch.end(&format!("cannot: {reason}"));
                             series.unsupported = Some(reason);
                         }
                     }
@@ -120,21 +133,37 @@ impl Comparison {
             self.write_ratios(json, workload, &series)?;
             report(workload, &series)?;
         }
-        Ok(())
+        host.fs.remove_dir_all(&self.plan.directory)
+    }
+
+    fn can_confine(&self, watch: &Watch) -> bool {
+        match MemoryGroup::create(cgroup::limit_bytes(self.plan.memory_bytes)) {
+            Ok(_) => true,
+            Err(error) => {
+                watch.note(&format!("memory is not confined, page cache is free: {error}"));
+                false
+            }
+        }
     }
 
     fn write_ratios(
         &self,
         json: &mut dyn Write,
-        workload: Workload,
+        workload: &Workload,
         series: &[Series],
     ) -> Result<()> {
-        let (Some(baseline), Some(baseline_series)) = (self.engines.first(), series.first()) else {
+        let (Some(baseline), Some(baseline_series)) =
+            (self.engines.get(self.baseline), series.get(self.baseline))
+        else {
             return Ok(());
         };
-        for (engine, series) in self.engines.iter().zip(series).skip(1) {
-            if let Some(operations_per_s) = series.ratio(baseline_series) {
-                write_line(json, &Line::Ratio { workload, engine, baseline, operations_per_s })?;
+        for (index, (engine, series)) in self.engines.iter().zip(series).enumerate() {
+            if let (Some(ops_per_s), true) = (series.ratio(baseline_series), index != self.baseline)
+            {
+                let (engine, baseline) = (engine.clone(), baseline.clone());
+                let workload = workload.clone();
+                let ratio = RatioRecord { workload, engine, baseline, ops_per_s };
+                write_record(json, &Record::Ratio(ratio))?;
             }
         }
         Ok(())
@@ -142,9 +171,15 @@ impl Comparison {
 }
 
 /// Carries a plan out in a process of its own: this program, called with `measure`.
-fn run_in_process(plan: &Plan) -> Result<Outcome> {
+fn run_in_process(plan: &Plan, is_confined: bool) -> Result<Outcome> {
+    let limit_bytes = cgroup::limit_bytes(plan.memory_bytes);
+    let group = match is_confined {
+        true => Some(MemoryGroup::create(limit_bytes)?),
+        false => None,
+    };
+    let plan = Plan { memory_group: group.as_ref().map(MemoryGroup::name), ..plan.clone() };
     let program = std::env::current_exe().map_err(|error| Error::io("bench.compare", error))?;
-    let plan_text = serde_json::to_string(plan).map_err(json_error)?;
+    let plan_text = serde_json::to_string(&plan).map_err(json_error)?;
     let output = Command::new(program)
         .arg("measure")
         .arg(plan_text)
@@ -152,25 +187,17 @@ fn run_in_process(plan: &Plan) -> Result<Outcome> {
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| Error::io("bench.compare", error))?;
-    if !output.status.success() {
-        let (engine, workload, status) = (&plan.engine, plan.workload, output.status);
-        return Err(Error::new(
-            ErrorKind::Io,
-            "bench.compare",
-            format!("the run of {engine} on workload {workload} failed ({status}); see above"),
-        ));
+    if output.status.success() {
+        return serde_json::from_slice(&output.stdout).map_err(json_error);
     }
-    serde_json::from_slice(&output.stdout).map_err(json_error)
-}
-
-fn write_line(json: &mut dyn Write, line: &Line<'_>) -> Result<()> {
-    let text = serde_json::to_string(line).map_err(json_error)?;
-    writeln!(json, "{text}")
-        .and_then(|()| json.flush())
-        .map_err(|error| Error::io("bench.json", error))
-}
-
-fn json_error(error: serde_json::Error) -> Error {
-    Error::new(ErrorKind::Io, "bench.json", "a line of JSON cannot be read or written")
-        .with_source(error)
+    if group.is_some_and(|group| group.was_exhausted()) {
+        let reason = format!("it needs more than the {} MiB of its group", limit_bytes >> 20);
+        return Ok(Outcome::Unsupported { reason });
+    }
+    let (engine, workload, status) = (&plan.engine, &plan.workload, output.status);
+    Err(Error::new(
+        ErrorKind::Io,
+        "bench.compare",
+        format!("the run of {engine} on workload {workload} failed ({status}); see above"),
+    ))
 }

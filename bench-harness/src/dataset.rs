@@ -2,10 +2,10 @@
 //!
 //! A record is known by its item number. Its key is 16 hexadecimal digits: of the number itself
 //! ([`KeyOrder::Sequential`]), or of a bijective mix of it ([`KeyOrder::Hashed`]), so that a key of
-//! a scan tells its item. A value names its item and the write that made it:
+//! a scan tells its item. A value names its item, the write that made it, and its length:
 //!
 //! ```text
-//! item (8) | stamp (8) | count (8) | filler
+//! item (8) | stamp (8) | length (4) | count (4) | filler
 //! ```
 //!
 //! The filler is a piece of random bytes drawn beforehand (it does not compress); which piece
@@ -38,6 +38,12 @@ impl Stamp {
         Self(((thread as u64 + 1) << 40) | index as u64)
     }
 
+    /// That of the `places`-th operation behind this one.
+    #[must_use]
+    pub const fn later(self, places: usize) -> Self {
+        Self(self.0 + places as u64)
+    }
+
     /// Whether it is of thread `thread`.
     pub const fn is_of(self, thread: usize) -> bool {
         self.0 >> 40 == thread as u64 + 1
@@ -59,27 +65,24 @@ pub struct ValueHeader {
     /// The write that made it.
     pub stamp: Stamp,
     /// Read-modify-writes since then.
-    pub count: u64,
+    pub count: u32,
 }
 
 /// Keys and values of a run.
 pub struct Dataset {
     order: KeyOrder,
     salt: u64,
-    value_bytes: usize,
+    value_bytes_max: usize,
     filler: Vec<u8>,
 }
 
 impl Dataset {
-    /// The data of `seed`.
-    ///
-    /// # Panics
-    /// If `value_bytes` is below [`VALUE_BYTES_MIN`].
-    pub fn new(seed: u64, order: KeyOrder, value_bytes: usize) -> Self {
-        assert!(value_bytes >= VALUE_BYTES_MIN, "a value has no room for its header");
-        let mut filler = vec![0; FILLER_STARTS as usize + value_bytes];
+    /// The data of `seed`, with values of up to `value_bytes_max` bytes.
+    pub fn new(seed: u64, order: KeyOrder, value_bytes_max: usize) -> Self {
+        let value_bytes_max = value_bytes_max.max(VALUE_BYTES_MIN);
+        let mut filler = vec![0; FILLER_STARTS as usize + value_bytes_max];
         SmallRng::seed_from_u64(seed).fill_bytes(&mut filler);
-        Self { order, salt: mix(seed), value_bytes, filler }
+        Self { order, salt: mix(seed), value_bytes_max, filler }
     }
 
     /// The key of an item.
@@ -116,21 +119,24 @@ impl Dataset {
         })
     }
 
-    /// Writes a value into `out`, replacing what was there.
-    pub fn write_value(&self, item: u64, stamp: Stamp, out: &mut Vec<u8>) {
+    /// Writes a value of `bytes` bytes (within [`VALUE_BYTES_MIN`] and the longest) into `out`,
+    /// replacing what was there.
+    pub fn write_value(&self, item: u64, stamp: Stamp, bytes: usize, out: &mut Vec<u8>) {
+        let bytes = bytes.clamp(VALUE_BYTES_MIN, self.value_bytes_max);
         out.clear();
         out.extend_from_slice(&item.to_le_bytes());
         out.extend_from_slice(&stamp.0.to_le_bytes());
-        out.extend_from_slice(&0_u64.to_le_bytes());
-        out.extend_from_slice(self.filler(item, stamp));
+        out.extend_from_slice(&(bytes as u32).to_le_bytes());
+        out.extend_from_slice(&0_u32.to_le_bytes());
+        out.extend_from_slice(self.filler(item, stamp, bytes));
     }
 
     /// Writes into the empty `out` the value after one more read-modify-write of `old`.
     pub fn write_counted(&self, old: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(old);
-        if let Some(count) = out.get_mut(16..HEADER_BYTES) {
-            let next = word(count, 0).wrapping_add(1);
-            count.copy_from_slice(&next.to_le_bytes());
+        let count = (word(old, 16) >> 32) as u32;
+        if let Some(bytes) = out.get_mut(20..HEADER_BYTES) {
+            bytes.copy_from_slice(&count.wrapping_add(1).to_le_bytes());
         }
     }
 
@@ -138,23 +144,27 @@ impl Dataset {
     ///
     /// # Errors
     /// What is wrong with it.
+    #[inline]
     pub fn check_value(&self, item: u64, value: &[u8]) -> Result<ValueHeader, &'static str> {
-        if value.len() != self.value_bytes {
+        let lengths = word(value, 16);
+        if value.len() < VALUE_BYTES_MIN || lengths as u32 as usize != value.len() {
             return Err("a value of another length");
         }
         if word(value, 0) != item {
             return Err("the value of another key");
         }
-        let header = ValueHeader { stamp: Stamp(word(value, 8)), count: word(value, 16) };
-        if value.get(HEADER_BYTES..) != Some(self.filler(item, header.stamp)) {
+        let header = ValueHeader { stamp: Stamp(word(value, 8)), count: (lengths >> 32) as u32 };
+        if value.len() > self.value_bytes_max
+            || value.get(HEADER_BYTES..) != Some(self.filler(item, header.stamp, value.len()))
+        {
             return Err("a value that nobody wrote");
         }
         Ok(header)
     }
 
-    fn filler(&self, item: u64, stamp: Stamp) -> &[u8] {
+    fn filler(&self, item: u64, stamp: Stamp, bytes: usize) -> &[u8] {
         let start = mix(item ^ stamp.0.rotate_left(17)) % FILLER_STARTS;
-        &self.filler[start as usize..][..self.value_bytes - HEADER_BYTES]
+        &self.filler[start as usize..][..bytes - HEADER_BYTES]
     }
 }
 
@@ -229,7 +239,7 @@ mod tests {
     fn a_value_is_recognised_and_a_changed_one_is_not() {
         let data = Dataset::new(7, KeyOrder::Hashed, 100);
         let mut value = Vec::new();
-        data.write_value(5, Stamp::of(1, 9), &mut value);
+        data.write_value(5, Stamp::of(1, 9), 100, &mut value);
         assert_eq!(value.len(), 100);
         let header = data.check_value(5, &value).unwrap();
         assert_eq!(header, ValueHeader { stamp: Stamp::of(1, 9), count: 0 });
@@ -239,8 +249,10 @@ mod tests {
         assert_eq!(data.check_value(5, &counted).unwrap().count, 1);
 
         assert!(data.check_value(6, &value).is_err());
-        assert!(data.check_value(5, &value[..99]).is_err());
-        for byte in (0..16).chain(24..100) {
+        for len in 0..100 {
+            assert!(data.check_value(5, &value[..len]).is_err(), "cut to {len}");
+        }
+        for byte in (0..20).chain(24..100) {
             let mut changed = value.clone();
             changed[byte] ^= 1;
             assert!(data.check_value(5, &changed).is_err(), "byte {byte}");

@@ -2,40 +2,49 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`store`] | [`Store`]: what is measured, behind one small trait; [`Adapter`] opens one |
-//! | [`engine_store`] | [`EngineStore`]: every ferrokit engine as a [`Store`] |
-//! | [`workload`] | [`Workload`]: YCSB A to F, fill, read, scan, delete |
-//! | [`distribution`] | which record an operation is about: uniform, scrambled zipfian, latest |
+//! | [`cli`] | the command line, to which other binaries add their adapters |
+//! | [`subject`] | what is measured: an engine opened by URL, ferrokit's or an [`Adapter`]'s |
+//! | [`peer`] | a foreign engine behind the contract |
+//! | [`workload`] | what is done: YCSB A to F, fills, reads, scans, commits, production-like mixes |
+//! | [`distribution`] | which record an operation is about |
 //! | [`dataset`] | keys and values, made from a seed and recognised when they come back |
 //! | [`stream`] | the operations of a run, generated before it |
-//! | [`driver`] | runs one workload on one store, and checks every answer |
+//! | [`trace`] | recorded operations, to be replayed |
+//! | [`plan`], [`driver`] | one run: what it is to do, and doing it, with every answer checked |
 //! | [`compare`] | interleaved rounds of several engines, each in a process of its own |
-//! | [`ratio`], [`measurement`], [`table`] | medians and spreads; what is reported, and how |
-//! | [`usage`] | processor time, resident memory, bytes on disk |
-//! | [`cli`] | the command line, to which other binaries add their adapters |
+//! | [`advise`] | which engine for a workload, on this machine |
+//! | [`measurement`], [`record`] | what came of a run; the lines of the JSON output |
+//! | [`usage`], [`sampler`], [`cgroup`] | processor time, memory, bytes; from second to second; bounds |
+//! | [`ratio`], [`table`], [`watch`] | medians and spreads; what a person reads, and meanwhile |
 //!
-//! A wrong answer ends a run with an error: a figure is only worth something if the store did the
+//! A wrong answer ends a run with an error: a figure is only worth something if the engine did the
 //! work. `unsafe` is confined to `raw`.
 
 #![deny(unsafe_code)]
 
+pub mod advise;
+pub mod cgroup;
 pub mod cli;
 pub mod compare;
 pub mod dataset;
 pub mod distribution;
 pub mod driver;
-pub mod engine_store;
 pub mod measurement;
+pub mod peer;
+pub mod plan;
 pub mod ratio;
 mod raw;
-pub mod store;
+pub mod record;
+pub mod sampler;
 pub mod stream;
+pub mod subject;
 pub mod table;
+pub mod trace;
 pub mod usage;
-mod verify;
+pub mod watch;
 pub mod workload;
 
-pub use engine_store::EngineStore;
-pub use measurement::{Measurement, Outcome, Plan};
-pub use store::{Adapter, Store, StoreSettings};
+pub use measurement::{Measurement, Outcome};
+pub use plan::Plan;
+pub use subject::{Adapter, Subject, SubjectSettings};
 pub use workload::Workload;

@@ -1,170 +1,117 @@
-//! [`Plan`]: what one measurement is to do. [`Measurement`]: what came of it.
+//! [`Measurement`]: what came of one run.
 
-use ferrokit_engine::{Durability, Error, Result};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::VALUE_BYTES_MIN;
-use crate::distribution::Distribution;
-use crate::usage::CpuTime;
-use crate::workload::Workload;
+use crate::sampler::Sample;
 
-/// Items are 32-bit numbers, inserts among them.
-const RECORDS_MAX: u64 = 1 << 31;
-const OPERATIONS_MAX: u64 = 1 << 31;
-const VALUE_BYTES_MAX: usize = 16 << 20;
-const THREADS_MAX: usize = 256;
-const MEMORY_BYTES_MIN: u64 = 1 << 20;
-
-/// What measured writes survive; see [`Durability`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Promise {
-    /// Nothing beyond the process.
-    Memory,
-    /// The end of the process.
-    Os,
-    /// The end of the machine's power.
-    Synced,
-}
-
-impl Promise {
-    /// The durability that it is.
-    pub fn durability(self) -> Durability {
-        match self {
-            Self::Memory => Durability::Memory,
-            Self::Os => Durability::Os,
-            Self::Synced => Durability::Synced,
-        }
-    }
-
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Os => "os",
-            Self::Synced => "synced",
-        }
-    }
-}
-
-/// One measurement: a workload on a store. Equal plans (but for the engine and the directory) do
-/// the same operations on the same data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Plan {
-    /// The URL of the engine, without a directory.
-    pub engine: String,
-    /// What is done.
-    pub workload: Workload,
-    /// Records loaded before the run (or written by a fill).
-    pub records: u64,
-    /// Operations of all threads together; fills and deletes have one for each record.
-    pub operations: u64,
-    /// Bytes of a value.
-    pub value_bytes: usize,
-    /// In the place of the workload's own distribution.
-    pub distribution: Option<Distribution>,
-    /// Threads, each of which begins an operation when its last one is done.
-    pub threads: usize,
-    /// What measured writes survive.
-    pub durability: Promise,
-    /// Memory for the store's caches and write buffers, in bytes.
-    pub memory_bytes: u64,
-    /// The seed of data and operations.
-    pub seed: u64,
-    /// A directory for the store, not there yet.
-    pub directory: String,
-}
-
-impl Plan {
-    /// Refuses sizes out of range.
-    ///
-    /// # Errors
-    /// `InvalidArgument`, naming the option.
-    pub fn check(&self) -> Result<()> {
-        range("records", self.records, 1, RECORDS_MAX)?;
-        range("operations", self.operations, 1, OPERATIONS_MAX)?;
-        let value_bytes = self.value_bytes as u64;
-        range("field-length", value_bytes, VALUE_BYTES_MIN as u64, VALUE_BYTES_MAX as u64)?;
-        range("threads", self.threads as u64, 1, THREADS_MAX as u64)?;
-        range("memory", self.memory_bytes, MEMORY_BYTES_MIN, u64::MAX)?;
-        if self.records + self.operations * 2 + THREADS_MAX as u64 > u64::from(u32::MAX)
-            && !self.workload.takes_every_record_once()
-        {
-            return Err(Error::invalid("bench", "records and operations together are too many"));
-        }
-        Ok(())
-    }
-}
-
-fn range(option: &str, value: u64, least: u64, most: u64) -> Result<()> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(Error::invalid("bench", format!("--{option} {value} is not between {least} and {most}")))
-}
-
-/// Latencies of one kind of operation, in nanoseconds (within 1 %). An operation's latency runs
-/// from the end of the one before it on its thread, so that it includes the check of the answer.
+/// Latencies in nanoseconds (within 1 %).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
-    /// How many operations there were.
-    pub operations: u64,
     /// The median.
-    pub p50_ns: u64,
+    pub p50: u64,
+    /// The 90th percentile.
+    pub p90: u64,
     /// The 99th percentile.
-    pub p99_ns: u64,
+    pub p99: u64,
     /// The 99.9th percentile.
-    pub p999_ns: u64,
+    pub p999: u64,
     /// The longest.
-    pub max_ns: u64,
+    pub max: u64,
 }
 
 impl Latency {
     /// The percentiles of a histogram of nanoseconds; `None` if it is empty.
     pub fn of(histogram: &Histogram<u64>) -> Option<Self> {
         (!histogram.is_empty()).then(|| Self {
-            operations: histogram.len(),
-            p50_ns: histogram.value_at_quantile(0.5),
-            p99_ns: histogram.value_at_quantile(0.99),
-            p999_ns: histogram.value_at_quantile(0.999),
-            max_ns: histogram.max(),
+            p50: histogram.value_at_quantile(0.5),
+            p90: histogram.value_at_quantile(0.9),
+            p99: histogram.value_at_quantile(0.99),
+            p999: histogram.value_at_quantile(0.999),
+            max: histogram.max(),
         })
     }
 }
 
-/// What came of one run.
+/// Quantiles that a latency curve has, up to the last one that the number of operations resolves.
+const CURVE: [f64; 15] = [
+    0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999,
+    0.999999,
+];
+
+/// Quantiles and their latencies in nanoseconds, ascending, with the longest at 1.
+pub fn latency_curve(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
+    let resolved = 1.0 - 1.0 / histogram.len().max(1) as f64;
+    let mut curve: Vec<(f64, u64)> = CURVE
+        .iter()
+        .take_while(|quantile| **quantile <= resolved)
+        .map(|quantile| (*quantile, histogram.value_at_quantile(*quantile)))
+        .collect();
+    curve.push((1.0, histogram.max()));
+    curve
+}
+
+/// What came of one run. Bytes and times are the engine's process', less what it had before the
+/// engine was opened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
-    /// The store's settings, in words.
+    /// The engine's settings, in words.
     pub settings: String,
     /// Operations of all threads.
     pub operations: u64,
     /// From the first operation's begin to the last one's end, in seconds.
     pub elapsed_s: f64,
     /// Operations per second.
-    pub operations_per_s: f64,
+    pub ops_per_s: f64,
     /// Latencies of all operations.
-    pub latency: Latency,
+    pub latency_ns: Latency,
     /// Latencies of reads and scans.
-    pub read_latency: Option<Latency>,
+    pub read_latency_ns: Option<Latency>,
     /// Latencies of writes.
-    pub write_latency: Option<Latency>,
-    /// Processor time of the process during the run, the store's own threads included.
-    pub cpu: CpuTime,
-    /// Resident memory after the run, less that before the store was opened (the data and the
-    /// operations of the run itself), in bytes.
-    pub resident_bytes: u64,
-    /// Bytes allocated to the files in the store's directory after the run.
+    pub write_latency_ns: Option<Latency>,
+    /// Quantiles and their latencies.
+    pub latency_curve: Vec<(f64, u64)>,
+    /// Processor time of the process during the run, the engine's own threads included.
+    pub cpu_s: f64,
+    /// Processor time after it, until the engine's background work was done.
+    pub settle_cpu_s: f64,
+    /// Resident memory at the end of the run.
+    pub rss_bytes: u64,
+    /// The part of it that is the process' own.
+    pub anonymous_bytes: u64,
+    /// The part of it that is mapped files.
+    pub file_mapped_bytes: u64,
+    /// Bytes allocated to the files in the engine's directory when it had settled.
     pub disk_bytes: u64,
-    /// Bytes of the keys and values that are stored after the run.
+    /// Bytes of the keys and values that are stored then.
     pub live_bytes: u64,
+    /// Bytes written to storage from the run's begin until the engine had settled.
+    pub written_bytes: u64,
+    /// Bytes fetched from storage during the run.
+    pub read_bytes: u64,
+    /// Bytes of the keys and values that the run put.
+    pub user_bytes: u64,
+    /// Operations that failed. Always 0: a failure ends the run.
+    pub errors: u64,
+    /// About one a second.
+    pub samples: Vec<Sample>,
 }
 
 impl Measurement {
-    /// Microseconds of processor time per operation.
+    /// Microseconds of processor time per operation, background work included.
     pub fn cpu_us_per_operation(&self) -> f64 {
-        (self.cpu.user_ns + self.cpu.system_ns) as f64 / 1e3 / self.operations.max(1) as f64
+        (self.cpu_s + self.settle_cpu_s) * 1e6 / self.operations.max(1) as f64
+    }
+
+    /// Bytes written to storage per byte put; `None` if none was put.
+    pub fn write_amplification(&self) -> Option<f64> {
+        (self.user_bytes > 0).then(|| self.written_bytes as f64 / self.user_bytes as f64)
+    }
+
+    /// Bytes on disk per live byte; `None` if there are none of either.
+    pub fn space_amplification(&self) -> Option<f64> {
+        (self.live_bytes > 0 && self.disk_bytes > 0)
+            .then(|| self.disk_bytes as f64 / self.live_bytes as f64)
     }
 }
 
@@ -173,8 +120,8 @@ impl Measurement {
 #[serde(tag = "outcome", rename_all = "lowercase")]
 pub enum Outcome {
     /// It was measured.
-    Measured(Measurement),
-    /// The store cannot do this.
+    Measured(Box<Measurement>),
+    /// The engine cannot do this.
     Unsupported {
         /// Why.
         reason: String,
@@ -182,40 +129,18 @@ pub enum Outcome {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
 
-    /// A small plan.
-    pub(crate) fn plan(workload: Workload) -> Plan {
-        Plan {
-            engine: "memory:".to_owned(),
-            workload,
-            records: 1000,
-            operations: 2000,
-            value_bytes: 100,
-            distribution: None,
-            threads: 2,
-            durability: Promise::Memory,
-            memory_bytes: 64 << 20,
-            seed: 7,
-            directory: String::new(),
-        }
-    }
-
     #[test]
-    fn sizes_out_of_range_are_refused() {
-        plan(Workload::A).check().unwrap();
-        let base = plan(Workload::A);
-        for (option, wrong) in [
-            ("records", Plan { records: 0, ..base.clone() }),
-            ("operations", Plan { operations: u64::MAX, ..base.clone() }),
-            ("field-length", Plan { value_bytes: 31, ..base.clone() }),
-            ("threads", Plan { threads: 0, ..base.clone() }),
-            ("memory", Plan { memory_bytes: 1, ..base.clone() }),
-            ("together", Plan { records: 1 << 31, operations: 1 << 31, ..base.clone() }),
-        ] {
-            let error = wrong.check().unwrap_err().to_string();
-            assert!(error.contains(option), "{option}: {error}");
+    fn a_curve_ends_where_operations_resolve_it() {
+        let mut histogram = Histogram::<u64>::new(2).unwrap();
+        for value in 1..=1000 {
+            histogram.record(value).unwrap();
         }
+        let curve = latency_curve(&histogram);
+        assert_eq!(curve.last(), Some(&(1.0, histogram.max())));
+        assert_eq!(curve[curve.len() - 2].0, 0.999);
+        assert!(curve.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{curve:?}");
     }
 }

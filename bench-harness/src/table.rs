@@ -4,18 +4,20 @@ use std::fmt::Write;
 
 use crate::compare::{Comparison, Series};
 use crate::measurement::Measurement;
+use crate::plan::Caller;
 use crate::ratio::{Ratio, median};
+use crate::record::Parameters;
 use crate::workload::Workload;
 
 const MIB: f64 = (1 << 20) as f64;
 
 /// The table of one workload: medians over the rounds.
-pub fn table(comparison: &Comparison, workload: Workload, series: &[Series]) -> String {
+pub fn table(comparison: &Comparison, workload: &Workload, series: &[Series]) -> String {
     let mut out = heading(comparison, workload);
     let width = comparison.engines.iter().map(String::len).max().unwrap_or(0).max(6);
     let _ = writeln!(
         out,
-        "{:width$} {:>11} {:>22} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "{:width$} {:>11} {:>22} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8}",
         "engine",
         "ops/s",
         "ratio (min-max)",
@@ -26,6 +28,8 @@ pub fn table(comparison: &Comparison, workload: Workload, series: &[Series]) -> 
         "cpu us/op",
         "rss MiB",
         "disk MiB",
+        "wr. amp",
+        "space",
     );
     for (index, (engine, own)) in comparison.engines.iter().zip(series).enumerate() {
         if let Some(reason) = &own.unsupported {
@@ -34,22 +38,24 @@ pub fn table(comparison: &Comparison, workload: Workload, series: &[Series]) -> 
         }
         let middle =
             |figure: &dyn Fn(&Measurement) -> f64| median(&own.figures(figure)).unwrap_or(f64::NAN);
-        let ratio = match series.first() {
-            _ if index == 0 => "baseline".to_owned(),
+        let ratio = match series.get(comparison.baseline) {
+            _ if index == comparison.baseline => "baseline".to_owned(),
             Some(baseline) => own.ratio(baseline).map_or_else(|| "-".to_owned(), shown),
             None => "-".to_owned(),
         };
         let _ = writeln!(
             out,
-            "{engine:width$} {:>11.0} {ratio:>22} {:>9.1} {:>9.1} {:>9.1} {:>9.2} {:>9.2} {:>9.1} {:>9.1}",
-            middle(&|m| m.operations_per_s),
-            middle(&|m| m.latency.p50_ns as f64 / 1e3),
-            middle(&|m| m.latency.p99_ns as f64 / 1e3),
-            middle(&|m| m.latency.p999_ns as f64 / 1e3),
-            middle(&|m| m.latency.max_ns as f64 / 1e6),
+            "{engine:width$} {:>11.0} {ratio:>22} {:>9.1} {:>9.1} {:>9.1} {:>9.2} {:>9.2} {:>9.1} {:>9.1} {:>8.2} {:>8.2}",
+            middle(&|m| m.ops_per_s),
+            middle(&|m| m.latency_ns.p50 as f64 / 1e3),
+            middle(&|m| m.latency_ns.p99 as f64 / 1e3),
+            middle(&|m| m.latency_ns.p999 as f64 / 1e3),
+            middle(&|m| m.latency_ns.max as f64 / 1e6),
             middle(&Measurement::cpu_us_per_operation),
-            middle(&|m| m.resident_bytes as f64 / MIB),
+            middle(&|m| m.rss_bytes as f64 / MIB),
             middle(&|m| m.disk_bytes as f64 / MIB),
+            middle(&|m| m.write_amplification().unwrap_or(0.0)),
+            middle(&|m| m.space_amplification().unwrap_or(0.0)),
         );
     }
     for (engine, series) in comparison.engines.iter().zip(series) {
@@ -60,24 +66,24 @@ pub fn table(comparison: &Comparison, workload: Workload, series: &[Series]) -> 
     out
 }
 
-fn heading(comparison: &Comparison, workload: Workload) -> String {
-    let plan = &comparison.plan;
-    let profile = workload.profile();
-    let (operations, distribution) = if workload.takes_every_record_once() {
-        (plan.records, String::new())
-    } else {
-        let distribution = plan.distribution.unwrap_or(profile.distribution);
-        (plan.operations, format!(", {distribution}"))
+fn heading(comparison: &Comparison, workload: &Workload) -> String {
+    let plan = comparison.plan_of(workload, "");
+    let parameters = Parameters::of(&plan);
+    let summary = workload.profile().summary;
+    let distribution = parameters.distribution.map_or(String::new(), |name| format!(", {name}"));
+    let callers = match plan.caller {
+        Caller::Sync => format!("{} threads", plan.threads),
+        Caller::Async => format!("{} tasks on each of {} threads", plan.tasks, plan.threads),
     };
+    let loop_kind = plan.rate_per_s.map_or(String::new(), |rate| format!(", {rate} a second"));
     format!(
-        "\nworkload {workload}: {}{distribution}\n{} records of {} + {} bytes, {operations} \
-         operations, {} threads, durability {}, {:.0} MiB of cache and buffers, seed {}, median of \
+        "\nworkload {workload}: {summary}{distribution}\n{} records of {} + {} bytes, {} operations\
+         {loop_kind}, {callers}, durability {}, {:.0} MiB of cache and buffers, seed {}, median of \
          {} rounds\n",
-        profile.summary,
         plan.records,
         crate::dataset::KEY_BYTES,
         plan.value_bytes,
-        plan.threads,
+        plan.operations,
         plan.durability.name(),
         plan.memory_bytes as f64 / MIB,
         plan.seed,

@@ -4,54 +4,65 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use ferrokit_engine::{Error, Result};
 
 use crate::raw;
 
 /// The unit of `st_blocks`, whatever the file system.
 const BLOCK_BYTES: u64 = 512;
 
-/// Processor time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct CpuTime {
-    /// In the program, in nanoseconds.
-    pub user_ns: u64,
-    /// In the kernel, in nanoseconds.
-    pub system_ns: u64,
+/// What this process used so far, and what it has.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Usage {
+    /// Processor time of all threads, in the program and in the kernel, in seconds.
+    pub cpu_s: f64,
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// The part of it that is the process' own.
+    pub anonymous_bytes: u64,
+    /// The part of it that is mapped files.
+    pub file_mapped_bytes: u64,
+    /// Bytes that it caused to be written to storage, as the kernel counts: pages made dirty, less
+    /// those that were dropped before they were written.
+    pub written_bytes: u64,
+    /// Bytes that it caused to be fetched from storage.
+    pub read_bytes: u64,
 }
 
-impl CpuTime {
-    /// Of this process so far, all threads.
+impl Usage {
+    /// At this moment.
     ///
     /// # Errors
-    /// Those of the operating system.
-    pub fn of_process() -> io::Result<Self> {
-        let (user_ns, system_ns) = raw::process_times_ns()?;
-        Ok(Self { user_ns, system_ns })
+    /// Those of reading `/proc`.
+    pub fn now() -> Result<Self> {
+        Self::read().map_err(|error| Error::io("bench.usage", error))
     }
 
-    /// What was used after `earlier`.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Self {
-        Self {
-            user_ns: self.user_ns.saturating_sub(earlier.user_ns),
-            system_ns: self.system_ns.saturating_sub(earlier.system_ns),
-        }
+    fn read() -> io::Result<Self> {
+        let (user_ns, system_ns) = raw::process_times_ns()?;
+        let status = std::fs::read_to_string("/proc/self/status")?;
+        let kilobytes = |name: &str| field(&status, name).map(|kilobytes| kilobytes << 10);
+        let io = std::fs::read_to_string("/proc/self/io")?;
+        let written = field(&io, "write_bytes:")?;
+        let cancelled = field(&io, "cancelled_write_bytes:")?;
+        Ok(Self {
+            cpu_s: (user_ns + system_ns) as f64 / 1e9,
+            rss_bytes: kilobytes("VmRSS:")?,
+            anonymous_bytes: kilobytes("RssAnon:")?,
+            file_mapped_bytes: kilobytes("RssFile:")? + kilobytes("RssShmem:")?,
+            written_bytes: written.saturating_sub(cancelled),
+            read_bytes: field(&io, "read_bytes:")?,
+        })
     }
 }
 
-/// Resident memory of this process in bytes.
-///
-/// # Errors
-/// Those of reading `/proc/self/statm`.
-pub fn resident_bytes() -> io::Result<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm")?;
-    let pages: u64 = statm
-        .split_whitespace()
-        .nth(1)
-        .and_then(|field| field.parse().ok())
-        .ok_or_else(|| io::Error::other("/proc/self/statm has another form"))?;
-    Ok(pages * rustix::param::page_size() as u64)
+/// The number behind a name at the beginning of a line.
+fn field(text: &str, name: &str) -> io::Result<u64> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|number| number.parse().ok())
+        .ok_or_else(|| io::Error::other(format!("/proc has no {name}")))
 }
 
 /// Bytes allocated to the files under `directory`; 0 if it is not there. Files that go away
@@ -91,21 +102,28 @@ mod tests {
 
     #[test]
     fn work_costs_processor_time() {
-        let before = CpuTime::of_process().unwrap();
+        let before = Usage::now().unwrap();
         let mut sum = 0_u64;
-        while CpuTime::of_process().unwrap().since(before).user_ns < 1_000_000 {
+        while Usage::now().unwrap().cpu_s < before.cpu_s + 0.001 {
             sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(1));
         }
-        assert!(CpuTime::of_process().unwrap().since(before).user_ns >= 1_000_000);
     }
 
     #[test]
     fn memory_that_is_touched_is_resident() {
-        let before = resident_bytes().unwrap();
+        let before = Usage::now().unwrap();
         let touched = std::hint::black_box(vec![1_u8; 64 << 20]);
-        let after = resident_bytes().unwrap();
-        assert!(after >= before + (48 << 20), "{before} {after}");
+        let after = Usage::now().unwrap();
+        assert!(after.rss_bytes >= before.rss_bytes + (48 << 20), "{before:?} {after:?}");
+        assert!(after.anonymous_bytes >= before.anonymous_bytes + (48 << 20));
         drop(touched);
+    }
+
+    #[test]
+    fn a_field_is_found_at_the_beginning_of_its_line() {
+        let text = "cancelled_write_bytes: 3\nwrite_bytes: 17\n";
+        assert_eq!(field(text, "write_bytes:").unwrap(), 17);
+        assert!(field(text, "bytes:").is_err());
     }
 
     #[test]

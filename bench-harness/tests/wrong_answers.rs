@@ -6,10 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ferrokit_bench::measurement::Promise;
-use ferrokit_bench::store::{ChangeValue, Store, VisitEntry};
-use ferrokit_bench::{Measurement, Plan, Workload, driver};
-use ferrokit_engine::{Durability, Env, Error, ErrorKind, Result};
+use std::sync::Arc;
+
+use ferrokit_bench::peer::{ChangeValue, Facts, Peer, PeerEngine, VisitEntry};
+use ferrokit_bench::plan::{Caller, Promise};
+use ferrokit_bench::{Measurement, Plan, Subject, driver};
+use ferrokit_engine::{
+    BatchOp, Direction, Durability, Env, Error, ErrorKind, KeyRange, Result, Update, WriteBatch,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Lie {
@@ -25,6 +29,7 @@ enum Lie {
     ScanSkips,
     ScanEndsEarly,
     IgnoresDeletes,
+    Unordered,
 }
 
 /// Lies on every 50th occasion.
@@ -44,7 +49,19 @@ impl Liar {
     }
 }
 
-impl Store for Liar {
+impl Peer for Liar {
+    fn facts(&self) -> Facts {
+        Facts {
+            name: "liar",
+            is_ordered: self.lie != Lie::Unordered,
+            has_batches: true,
+            updates_are_atomic: true,
+            strongest_durability: Durability::Memory,
+            max_key_bytes: 100,
+            max_value_bytes: 1 << 20,
+        }
+    }
+
     fn put(&self, key: &[u8], value: &[u8], _: Durability) -> Result<()> {
         let mut entries = self.entries.lock().unwrap();
         if self.lies(Lie::LosesPuts) {
@@ -57,22 +74,25 @@ impl Store for Liar {
         Ok(())
     }
 
-    fn get_into(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
+    fn get(&self, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<bool> {
         let entries = self.entries.lock().unwrap();
         let found = entries.get(key);
         if self.lies(Lie::MissesReads) {
             return Ok(false);
         }
         if found.is_none() && self.lies(Lie::FindsTheAbsent) {
+            visit(b"something");
             return Ok(true);
         }
         let other = entries.range(key.to_vec()..).nth(1).map(|(_, value)| value);
         let found = if self.lies(Lie::ReadsAnotherKey) { other.or(found) } else { found };
-        value.extend_from_slice(found.map_or(&[][..], Vec::as_slice));
+        let Some(found) = found else { return Ok(false) };
+        let mut value = found.clone();
         if self.lies(Lie::ReadsTornValues) {
             value[60..].fill(0);
         }
-        Ok(found.is_some())
+        visit(&value);
+        Ok(true)
     }
 
     fn delete(&self, key: &[u8], _: Durability) -> Result<()> {
@@ -82,125 +102,166 @@ impl Store for Liar {
         Ok(())
     }
 
-    fn rmw(&self, key: &[u8], _: Durability, change: &mut ChangeValue<'_>) -> Result<bool> {
+    fn update(&self, key: &[u8], _: Durability, change: &mut ChangeValue<'_>) -> Result<()> {
         let mut entries = self.entries.lock().unwrap();
-        let Some(value) = entries.get_mut(key) else { return Ok(false) };
         let mut new = Vec::new();
-        change(value, &mut new);
-        if !self.lies(Lie::LosesChanges) {
-            *value = new;
+        if let Update::Put { .. } = change(entries.get(key).map(Vec::as_slice), &mut new)
+            && !self.lies(Lie::LosesChanges)
+        {
+            entries.insert(key.to_vec(), new);
         }
-        Ok(true)
+        Ok(())
     }
 
-    fn rmw_is_atomic(&self) -> bool {
-        true
+    fn write(&self, batch: &WriteBatch, durability: Durability) -> Result<()> {
+        for op in batch.iter() {
+            match op {
+                BatchOp::Put { key, value, .. } => self.put(key, value, durability)?,
+                BatchOp::Delete { key, .. } => self.delete(key, durability)?,
+            }
+        }
+        Ok(())
     }
 
-    fn scan(&self, start: &[u8], entries: usize, visit: &mut VisitEntry<'_>) -> Result<()> {
+    fn scan(&self, range: &KeyRange, _: Direction, visit: &mut VisitEntry<'_>) -> Result<()> {
         let all = self.entries.lock().unwrap();
-        let mut found: Vec<_> = all.range(start.to_vec()..).take(entries + 1).collect();
+        let bounds = (range.start.clone(), range.end.clone());
+        let mut found: Vec<_> = all.range(bounds).collect();
         if found.len() > 2 && self.lies(Lie::ScanSkips) {
             found.remove(1);
         }
         if found.len() > 2 && self.lies(Lie::ScansBackwards) {
-            found.reverse();
+            found.swap(0, 1);
         }
-        found.truncate(entries);
         if self.lies(Lie::ScanEndsEarly) {
-            found.pop();
+            found.truncate(5);
         }
-        found.into_iter().for_each(|(key, value)| visit(key, value));
+        for (key, value) in found {
+            if !visit(key, value) {
+                break;
+            }
+        }
         Ok(())
     }
 
-    fn supports_scan(&self) -> bool {
-        self.lie != Lie::None
-    }
-
-    fn flush(&self) -> Result<()> {
+    fn sync(&self) -> Result<()> {
         Ok(())
     }
 
     fn close(&self) -> Result<()> {
         Ok(())
     }
-
-    fn settings(&self) -> String {
-        format!("{:?}", self.lie)
-    }
 }
 
-fn run(lie: Lie, workload: Workload) -> Result<Measurement> {
-    let plan = Plan {
+fn plan(workload: &str) -> Plan {
+    Plan {
         engine: String::new(),
-        workload,
+        workload: workload.parse().unwrap(),
         records: 500,
         operations: 2000,
+        warmup: 100,
         value_bytes: 100,
         distribution: None,
         threads: 2,
+        caller: Caller::Sync,
+        tasks: 8,
+        rate_per_s: None,
         durability: Promise::Memory,
         memory_bytes: 1 << 20,
+        memory_group: None,
         seed: 3,
         directory: "/nonexistent".to_owned(),
-    };
-    driver::run(&Env::system(), &plan, || Ok(Box::new(Liar::new(lie))))
+    }
+    .fixed()
+}
+
+fn run_plan(lie: Lie, plan: &Plan) -> Result<Measurement> {
+    driver::run(&Env::system(), plan, || {
+        Ok(Subject {
+            engine: Arc::new(PeerEngine::new(Liar::new(lie))),
+            settings: format!("{lie:?}"),
+            updates_are_atomic: true,
+        })
+    })
 }
 
 #[track_caller]
-fn is_caught(lie: Lie, workload: Workload) {
-    let error: Error = run(lie, workload).expect_err(&format!("{lie:?} on {workload}"));
+fn is_caught(lie: Lie, workload: &str) {
+    let error: Error = run_plan(lie, &plan(workload)).expect_err(&format!("{lie:?} on {workload}"));
     assert_eq!(error.kind(), ErrorKind::Corruption, "{lie:?} on {workload}: {error}");
     assert!(error.to_string().contains("wrong answer"), "{error}");
 }
 
 #[test]
-fn an_honest_store_is_measured() {
-    for workload in [Workload::A, Workload::D, Workload::F, Workload::FillRandom, Workload::Delete]
-    {
-        let measurement = run(Lie::None, workload).unwrap();
-        let expected = if workload.takes_every_record_once() { 500 } else { 2000 };
-        assert_eq!(measurement.operations, expected);
-        let parts = [measurement.read_latency, measurement.write_latency];
-        let operations: u64 = parts.iter().flatten().map(|latency| latency.operations).sum();
-        assert_eq!(operations, expected);
-        assert_eq!(measurement.latency.operations, expected);
-        if workload == Workload::Delete {
-            assert_eq!(measurement.live_bytes, 0);
-        } else {
-            assert!(measurement.live_bytes >= 500 * 116);
+fn an_honest_engine_is_measured() {
+    for (workload, expected) in [
+        ("ycsb-a", 2000),
+        ("ycsb-d", 2000),
+        ("ycsb-e", 2000),
+        ("ycsb-f", 2000),
+        ("fill-random", 500),
+        ("delete", 500),
+        ("delete-refill", 1500),
+        ("multiget-32", 2000),
+        ("batch-100", 2000),
+        ("mixgraph", 2000),
+        ("twitter-cache", 2000),
+    ] {
+        let measurement = run_plan(Lie::None, &plan(workload)).unwrap();
+        assert_eq!(measurement.operations, expected, "{workload}");
+        assert_eq!(measurement.samples.last().unwrap().operations, expected, "{workload}");
+        match workload {
+            "delete" => assert_eq!(measurement.live_bytes, 0),
+            _ => assert!(measurement.live_bytes >= 500 * 48, "{workload}"),
         }
     }
 }
 
 #[test]
-fn a_store_without_order_is_told_apart_from_one_that_fails() {
-    let error = run(Lie::None, Workload::Scan10).unwrap_err();
+fn tasks_and_rates_do_the_same_work() {
+    for workload in ["ycsb-a", "ycsb-d", "ycsb-f", "multiget-32", "batch-100"] {
+        let tasks = Plan { caller: Caller::Async, ..plan(workload) };
+        let measurement = run_plan(Lie::None, &tasks).unwrap();
+        assert_eq!(measurement.samples.last().unwrap().operations, 2000, "{workload}");
+        let error = run_plan(Lie::LosesPuts, &Plan { caller: Caller::Async, ..plan("fill-seq") });
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Corruption);
+    }
+    let rate = Plan { rate_per_s: Some(10_000.0), operations: 5000, ..plan("ycsb-a") };
+    let measurement = run_plan(Lie::None, &rate).unwrap();
+    assert!((0.45..1.5).contains(&measurement.elapsed_s), "{}", measurement.elapsed_s);
+}
+
+#[test]
+fn an_engine_without_order_is_told_apart_from_one_that_fails() {
+    let error = run_plan(Lie::Unordered, &plan("scan-10")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
 #[test]
 fn lost_writes_are_caught() {
-    is_caught(Lie::LosesPuts, Workload::FillSequential);
-    is_caught(Lie::LosesPuts, Workload::C);
-    is_caught(Lie::LosesUpdates, Workload::A);
-    is_caught(Lie::LosesChanges, Workload::F);
-    is_caught(Lie::IgnoresDeletes, Workload::Delete);
+    is_caught(Lie::LosesPuts, "fill-seq");
+    is_caught(Lie::LosesPuts, "ycsb-c");
+    is_caught(Lie::LosesPuts, "batch-100");
+    is_caught(Lie::LosesUpdates, "ycsb-a");
+    is_caught(Lie::LosesChanges, "ycsb-f");
+    is_caught(Lie::IgnoresDeletes, "delete");
+    is_caught(Lie::IgnoresDeletes, "delete-refill");
 }
 
 #[test]
 fn wrong_reads_are_caught() {
-    is_caught(Lie::MissesReads, Workload::B);
-    is_caught(Lie::FindsTheAbsent, Workload::ReadMiss);
-    is_caught(Lie::ReadsAnotherKey, Workload::Read);
-    is_caught(Lie::ReadsTornValues, Workload::D);
+    is_caught(Lie::MissesReads, "ycsb-b");
+    is_caught(Lie::FindsTheAbsent, "read-missing");
+    is_caught(Lie::ReadsAnotherKey, "read-uniform");
+    is_caught(Lie::ReadsTornValues, "ycsb-d");
+    is_caught(Lie::MissesReads, "multiget-32");
+    is_caught(Lie::ReadsAnotherKey, "multiget-32");
 }
 
 #[test]
 fn wrong_scans_are_caught() {
-    is_caught(Lie::ScansBackwards, Workload::Scan10);
-    is_caught(Lie::ScanSkips, Workload::Scan100);
-    is_caught(Lie::ScanSkips, Workload::E);
-    is_caught(Lie::ScanEndsEarly, Workload::Scan10);
+    is_caught(Lie::ScansBackwards, "scan-10");
+    is_caught(Lie::ScanSkips, "scan-100");
+    is_caught(Lie::ScanSkips, "ycsb-e");
+    is_caught(Lie::ScanEndsEarly, "scan-10");
 }
