@@ -65,6 +65,8 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Measures servers over sockets, relative to one of them.
+    Server(crate::server::ServerArgs),
     /// Lists engines and workloads.
     List,
     /// Carries one plan out and prints its outcome: what the other commands call.
@@ -168,6 +170,7 @@ pub fn main(adapters: &[Adapter]) -> ExitCode {
             compare(adapters, engines, baseline, rounds, options)
         }
         Command::Advise { needs, rounds, options } => advise(adapters, needs, rounds, options),
+        Command::Server(arguments) => arguments.run(),
         Command::List => {
             list(adapters);
             Ok(())

@@ -85,6 +85,11 @@ impl Dataset {
         Self { order, salt: mix(seed), value_bytes_max, filler }
     }
 
+    /// Bytes of the longest value.
+    pub fn value_bytes_max(&self) -> usize {
+        self.value_bytes_max
+    }
+
     /// The key of an item.
     pub fn key(&self, item: u64) -> Key {
         let number = match self.order {

@@ -13,12 +13,13 @@
 //! | [`plan`], [`driver`] | one run: what it is to do, and doing it, with every answer checked |
 //! | [`compare`] | interleaved rounds of several engines, each in a process of its own |
 //! | [`advise`] | which engine for a workload, on this machine |
+//! | [`server`] | servers over sockets |
 //! | [`measurement`], [`record`] | what came of a run; the lines of the JSON output |
 //! | [`usage`], [`sampler`], [`cgroup`] | processor time, memory, bytes; from second to second; bounds |
 //! | [`ratio`], [`table`], [`watch`] | medians and spreads; what a person reads, and meanwhile |
 //!
 //! A wrong answer ends a run with an error: a figure is only worth something if the engine did the
-//! work. `unsafe` is confined to `raw`.
+//! work. `unsafe` is confined to modules named `raw`.
 
 #![deny(unsafe_code)]
 
@@ -36,6 +37,7 @@ pub mod ratio;
 mod raw;
 pub mod record;
 pub mod sampler;
+pub mod server;
 pub mod stream;
 pub mod subject;
 pub mod table;

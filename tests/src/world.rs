@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use ferrokit_engine::{
-    BatchOp, Capabilities, Clock, Direction, Durability, Entry, Error, ErrorKind, KeyRange, KeyspaceId,
-    KvEngine, KvEngineExt, KvRead, Op, ReadOptions, Result, ScanLimits, Sequence, SweepCursor,
-    UnixMillis, Update, WriteBatch, WriteOptions, Written,
+    BatchOp, Capabilities, Clock, Direction, Durability, Entry, Error, ErrorKind, KeyRange,
+    KeyspaceId, KvEngine, KvEngineExt, KvRead, Op, ReadOptions, Result, ScanLimits, Sequence,
+    SweepCursor, UnixMillis, Update, WriteBatch, WriteOptions, Written,
 };
 use ferrokit_storage::Host;
 use ferrokit_storage::sim::{CrashMode, SimMachine};
