@@ -301,3 +301,87 @@ fn advantages(own: &Capabilities, of_best: &Capabilities) -> Vec<String> {
     }
     words
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::plan::tests::plan;
+
+    fn advice(workload: &str, needs: Vec<Need>) -> Advice {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ferrokit-advise-{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        let mut plan = plan(workload);
+        plan.directory = directory.to_string_lossy().into_owned();
+        let comparison = Comparison {
+            engines: Vec::new(),
+            baseline: 0,
+            workloads: vec![plan.workload.clone()],
+            rounds: 1,
+            is_confined: false,
+            plan,
+        };
+        Advice { comparison, needs }
+    }
+
+    fn candidates(advice: &Advice) -> Vec<Candidate> {
+        let (fitting, left_out) = advice.candidates(&[]).unwrap();
+        assert!(left_out.iter().all(|(_, reason)| !reason.is_empty()));
+        let host = Host::system(IoBackend::Threads).unwrap();
+        host.fs.remove_dir_all(&advice.comparison.plan.directory).unwrap();
+        fitting
+    }
+
+    fn fitting(advice: &Advice) -> Vec<String> {
+        candidates(advice).into_iter().map(|candidate| candidate.name).collect()
+    }
+
+    #[test]
+    fn an_engine_that_lacks_what_is_needed_is_left_out() {
+        assert_eq!(
+            fitting(&advice("ycsb-a", vec![])),
+            ["dash", "hybridlog", "lsm", "memory"],
+            "without needs all fit"
+        );
+        assert_eq!(fitting(&advice("scan-10", vec![])), ["lsm", "memory"]);
+        assert_eq!(fitting(&advice("ycsb-a", vec![Need::LargerThanMemory])), ["lsm"]);
+        let transactions = fitting(&advice("ycsb-a", vec![Need::Transactions]));
+        assert_eq!(transactions, ["memory", "mvcc+lsm", "mvcc+hybridlog", "mvcc+memory"]);
+        let mut durable = advice("ycsb-a", vec![]);
+        durable.comparison.plan.durability = Promise::Synced;
+        assert_eq!(fitting(&durable), ["lsm"]);
+        let mut large = advice("ycsb-a", vec![]);
+        large.comparison.plan.records = 10_000_000;
+        assert_eq!(fitting(&large), ["lsm"]);
+    }
+
+    #[test]
+    fn the_fastest_is_recommended_with_what_the_others_have() {
+        let candidate = |name: &str| {
+            let fitting = candidates(&advice("ycsb-a", vec![]));
+            fitting.into_iter().find(|candidate| candidate.name == name).unwrap()
+        };
+        let measured = |workload: &str, ops_per_s: f64| {
+            let measurement = Measurement { ops_per_s, ..crate::measurement::tests::measurement() };
+            let series = Series { measurements: vec![measurement], unsupported: None };
+            (workload.parse::<Workload>().unwrap(), series)
+        };
+        let candidates = [candidate("hybridlog"), candidate("lsm")];
+        let all: Vec<_> = [("ycsb-a", 400.0, 100.0), ("ycsb-c", 900.0, 1600.0)]
+            .map(|(workload, one, other)| {
+                let (name, first) = measured(workload, one);
+                (name, vec![first, measured(workload, other).1])
+            })
+            .to_vec();
+        let text = recommend(&candidates, &all);
+        assert!(text.starts_with("Use hybridlog: 600 operations/s"), "{text}");
+        assert!(text.contains("1.50x lsm"), "{text}");
+        assert!(text.contains("lsm has 0.67x its speed, but has range scans"), "{text}");
+        let impossible = Series { measurements: vec![], unsupported: Some("no".to_owned()) };
+        let all = [("ycsb-e".parse().unwrap(), vec![impossible, measured("ycsb-e", 5.0).1])];
+        assert!(recommend(&candidates, &all).starts_with("Use lsm"));
+    }
+}

@@ -121,3 +121,27 @@ fn write(path: &Path, text: &str) -> Result<()> {
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|error| Error::io("bench.cgroup", error).with_file(&path.to_string_lossy()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_there_until_it_is_dropped() {
+        let Ok(group) = MemoryGroup::create(limit_bytes(64 << 20)) else {
+            println!("no memory cgroup may be made here");
+            return;
+        };
+        let path = PathBuf::from(group.name());
+        assert!(path.join("cgroup.procs").is_file());
+        assert!(!group.was_exhausted());
+        drop(group);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_limit_leaves_room_beyond_the_budget() {
+        assert_eq!(limit_bytes(256 << 20), (320 + 64) << 20);
+        assert_eq!(limit_bytes(u64::MAX), u64::MAX);
+    }
+}

@@ -129,8 +129,35 @@ pub enum Outcome {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// One of a thousand operations a second.
+    pub(crate) fn measurement() -> Measurement {
+        let latency = Latency { p50: 1000, p90: 2000, p99: 3000, p999: 4000, max: 5000 };
+        Measurement {
+            settings: String::new(),
+            operations: 1000,
+            elapsed_s: 1.0,
+            ops_per_s: 1000.0,
+            latency_ns: latency,
+            read_latency_ns: Some(latency),
+            write_latency_ns: None,
+            latency_curve: vec![(0.5, 1000), (1.0, 5000)],
+            cpu_s: 1.0,
+            settle_cpu_s: 0.0,
+            rss_bytes: 1 << 20,
+            anonymous_bytes: 1 << 20,
+            file_mapped_bytes: 0,
+            disk_bytes: 0,
+            live_bytes: 116_000,
+            written_bytes: 0,
+            read_bytes: 0,
+            user_bytes: 116_000,
+            errors: 0,
+            samples: Vec::new(),
+        }
+    }
 
     #[test]
     fn a_curve_ends_where_operations_resolve_it() {
