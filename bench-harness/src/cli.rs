@@ -10,10 +10,12 @@ use ferrokit_engine::{EngineUrl, Error, Result};
 
 use crate::advise::{Advice, Need};
 use crate::compare::Comparison;
+use crate::diff::{self, DiffOptions};
 use crate::distribution::Distribution;
 use crate::driver;
 use crate::plan::{Caller, Plan, Promise};
 use crate::record::json_error;
+use crate::report::{self, ReportOptions};
 use crate::subject::Adapter;
 use crate::table::table;
 use crate::watch::Watch;
@@ -67,6 +69,11 @@ enum Command {
     },
     /// Measures servers over sockets, relative to one of them.
     Server(crate::server::ServerArgs),
+    /// Makes a page with plots, or Markdown, of the results that `--json` wrote.
+    Report(ReportOptions),
+    /// Tells whether engines or servers have become slower. The exit code is 1 if one has, and 2
+    /// if it cannot be told.
+    Diff(DiffOptions),
     /// Lists engines and workloads.
     List,
     /// Carries one plan out and prints its outcome: what the other commands call.
@@ -171,6 +178,8 @@ pub fn main(adapters: &[Adapter]) -> ExitCode {
         }
         Command::Advise { needs, rounds, options } => advise(adapters, needs, rounds, options),
         Command::Server(arguments) => arguments.run(),
+        Command::Report(options) => report::write(&options),
+        Command::Diff(options) => return diff_results(&options),
         Command::List => {
             list(adapters);
             Ok(())
@@ -185,6 +194,17 @@ pub fn main(adapters: &[Adapter]) -> ExitCode {
         Err(error) => {
             eprintln!("ferrokit-bench: {error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn diff_results(options: &DiffOptions) -> ExitCode {
+    match diff::run(options) {
+        Ok(false) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("ferrokit-bench: {error}");
+            ExitCode::from(2)
         }
     }
 }

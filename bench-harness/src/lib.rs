@@ -16,6 +16,7 @@
 //! | [`server`] | servers over sockets |
 //! | [`measurement`], [`record`] | what came of a run; the lines of the JSON output |
 //! | [`usage`], [`sampler`], [`cgroup`] | processor time, memory, bytes; from second to second; bounds |
+//! | [`report`], [`diff`] | a page of one or more results; whether new results are slower than old |
 //! | [`ratio`], [`table`], [`watch`] | medians and spreads; what a person reads, and meanwhile |
 //!
 //! A wrong answer ends a run with an error: a figure is only worth something if the engine did the
@@ -28,6 +29,7 @@ pub mod cgroup;
 pub mod cli;
 pub mod compare;
 pub mod dataset;
+pub mod diff;
 pub mod distribution;
 pub mod driver;
 pub mod measurement;
@@ -36,6 +38,7 @@ pub mod plan;
 pub mod ratio;
 mod raw;
 pub mod record;
+pub mod report;
 pub mod sampler;
 pub mod server;
 pub mod stream;

@@ -1,0 +1,169 @@
+//! [`Bars`]: a bar for each engine, with its figure beside it and the spread over rounds on it.
+
+use super::axis::Axis;
+use super::markup::{Markup, at};
+use super::words::short;
+
+/// A plot's width; heights follow from the number of bars.
+pub(super) const WIDTH: f64 = 460.0;
+const LABEL_WIDTH: f64 = 118.0;
+const FIGURE_WIDTH: f64 = 78.0;
+const ROW: f64 = 25.0;
+const BAR: f64 = 15.0;
+const TOP: f64 = 4.0;
+const FOOT: f64 = 22.0;
+
+/// A bar.
+pub(super) struct Bar {
+    /// The engine's name.
+    pub(super) name: String,
+    /// Its colour, a class of the style sheet.
+    pub(super) colour: String,
+    /// What it is made of, from the left.
+    pub(super) parts: Vec<f64>,
+    /// The least and the greatest over the rounds.
+    pub(super) spread: Option<(f64, f64)>,
+    /// What is said when it is pointed at.
+    pub(super) hover: String,
+}
+
+/// A bar for each engine.
+pub(super) struct Bars {
+    /// What is shown.
+    pub(super) title: &'static str,
+    /// What more there is to say.
+    pub(super) note: &'static str,
+    /// A figure with its unit.
+    pub(super) show: fn(f64) -> String,
+    /// From the top.
+    pub(super) bars: Vec<Bar>,
+}
+
+impl Bars {
+    /// Adds the plot, unless there are no bars, or all are nothing.
+    pub(super) fn draw(&self, out: &mut Markup) {
+        let ends = self.bars.iter().flat_map(|bar| {
+            let spread = bar.spread.map_or(0.0, |(_, high)| high);
+            [bar.parts.iter().sum::<f64>(), spread]
+        });
+        if !ends.clone().any(|end| end > 0.0) {
+            return;
+        }
+        let axis = Axis::linear("", ends, self.show);
+        let height = TOP + self.bars.len() as f64 * ROW + FOOT;
+        figure(out, self.title, self.note, height, |out| {
+            self.draw_grid(out, &axis, height - FOOT);
+            for (number, bar) in self.bars.iter().enumerate() {
+                self.draw_bar(out, &axis, bar, TOP + number as f64 * ROW);
+            }
+        });
+    }
+
+    fn draw_grid(&self, out: &mut Markup, axis: &Axis, bottom: f64) {
+        for (number, (mark, words)) in axis.marks.iter().enumerate() {
+            let x = x(axis, *mark);
+            let line: &[(&'static str, &dyn std::fmt::Display)] = &[
+                ("class", &"grid"),
+                ("x1", &at(x)),
+                ("x2", &at(x)),
+                ("y1", &at(TOP)),
+                ("y2", &at(bottom)),
+            ];
+            out.shape("line", line);
+            // Every second one has its words: there is little room.
+            if number % 2 == 0 {
+                let place: &[(&'static str, &dyn std::fmt::Display)] =
+                    &[("class", &"mark mid"), ("x", &at(x)), ("y", &at(bottom + 15.0))];
+                out.leaf("text", place, words);
+            }
+        }
+    }
+
+    fn draw_bar(&self, out: &mut Markup, axis: &Axis, bar: &Bar, top: f64) {
+        let middle = top + ROW / 2.0;
+        out.element("g", &[("class", &format!("row {}", bar.colour))], |out| {
+            out.leaf("title", &[], &bar.hover);
+            out.shape(
+                "rect",
+                &[
+                    ("class", &"hit"),
+                    ("x", &0),
+                    ("y", &at(top)),
+                    ("width", &at(WIDTH)),
+                    ("height", &at(ROW)),
+                ],
+            );
+            let label = [("x", at(LABEL_WIDTH - 10.0)), ("y", at(middle + 4.5))];
+            out.leaf(
+                "text",
+                &[("class", &"label end"), (label[0].0, &label[0].1), (label[1].0, &label[1].1)],
+                short(&bar.name),
+            );
+            let mut from = 0.0;
+            for (number, part) in bar.parts.iter().enumerate() {
+                let (left, right) = (x(axis, from), x(axis, from + part));
+                out.shape(
+                    "rect",
+                    &[
+                        ("class", &if number == 0 { "bar" } else { "bar pale" }),
+                        ("x", &at(left)),
+                        ("y", &at(middle - BAR / 2.0)),
+                        ("width", &at((right - left).max(1.0))),
+                        ("height", &at(BAR)),
+                        ("rx", &2),
+                    ],
+                );
+                from += part;
+            }
+            let mut end = x(axis, from);
+            if let Some((low, high)) = bar.spread.filter(|(low, high)| low < high) {
+                let (left, right) = (x(axis, low), x(axis, high));
+                out.shape("path", &[("class", &"spread"), ("d", &whisker(left, right, middle))]);
+                end = end.max(right);
+            }
+            let figure = [at(end + 7.0), at(middle + 4.5)];
+            out.leaf(
+                "text",
+                &[("class", &"figure"), ("x", &figure[0]), ("y", &figure[1])],
+                (self.show)(from),
+            );
+        });
+    }
+}
+
+/// A line from left to right with an end at both sides.
+fn whisker(left: f64, right: f64, y: f64) -> String {
+    let (top, bottom) = (y - 4.0, y + 4.0);
+    format!(
+        "M{left:.1} {y:.1}H{right:.1}M{left:.1} {top:.1}V{bottom:.1}M{right:.1} {top:.1}V{bottom:.1}"
+    )
+}
+
+fn x(axis: &Axis, value: f64) -> f64 {
+    LABEL_WIDTH + axis.place(value).unwrap_or(0.0) * (WIDTH - LABEL_WIDTH - FIGURE_WIDTH)
+}
+
+/// A plot with its title.
+pub(super) fn figure(
+    out: &mut Markup,
+    title: &'static str,
+    note: &'static str,
+    height: f64,
+    inside: impl FnOnce(&mut Markup),
+) {
+    out.element("figure", &[], |out| {
+        out.element("figcaption", &[], |out| {
+            out.leaf("b", &[], title);
+            if !note.is_empty() {
+                out.text(" ");
+                out.leaf("span", &[], note);
+            }
+        });
+        let box_of = format!("0 0 {WIDTH:.0} {height:.0}");
+        out.element(
+            "svg",
+            &[("viewBox", &box_of), ("role", &"img"), ("aria-label", &title)],
+            inside,
+        );
+    });
+}
