@@ -1,7 +1,8 @@
-//! [`Bars`]: a bar for each engine, with its figure beside it and the spread over rounds on it.
+//! [`Bars`]: a bar for each engine, with its figure beside it and the spread over rounds on it. All
+//! begin at zero; with the figures there, no axis is needed.
 
 use super::axis::Axis;
-use super::markup::{Markup, at};
+use super::markup::{Attribute, Markup, at};
 use super::words::short;
 
 /// A plot's width; heights follow from the number of bars.
@@ -11,7 +12,7 @@ const FIGURE_WIDTH: f64 = 78.0;
 const ROW: f64 = 25.0;
 const BAR: f64 = 15.0;
 const TOP: f64 = 4.0;
-const FOOT: f64 = 22.0;
+const FOOT: f64 = 4.0;
 
 /// A bar.
 pub(super) struct Bar {
@@ -52,83 +53,61 @@ impl Bars {
         let axis = Axis::linear("", ends, self.show);
         let height = TOP + self.bars.len() as f64 * ROW + FOOT;
         figure(out, self.title, self.note, height, |out| {
-            self.draw_grid(out, &axis, height - FOOT);
+            let (x, bottom) = (at(LABEL_WIDTH), at(height - FOOT));
+            let zero: &[Attribute<'_>] =
+                &[("class", &"grid"), ("x1", &x), ("x2", &x), ("y1", &at(TOP)), ("y2", &bottom)];
+            out.shape("line", zero);
             for (number, bar) in self.bars.iter().enumerate() {
                 self.draw_bar(out, &axis, bar, TOP + number as f64 * ROW);
             }
         });
     }
 
-    fn draw_grid(&self, out: &mut Markup, axis: &Axis, bottom: f64) {
-        for (number, (mark, words)) in axis.marks.iter().enumerate() {
-            let x = x(axis, *mark);
-            let line: &[(&'static str, &dyn std::fmt::Display)] = &[
-                ("class", &"grid"),
-                ("x1", &at(x)),
-                ("x2", &at(x)),
-                ("y1", &at(TOP)),
-                ("y2", &at(bottom)),
-            ];
-            out.shape("line", line);
-            // Every second one has its words: there is little room.
-            if number % 2 == 0 {
-                let place: &[(&'static str, &dyn std::fmt::Display)] =
-                    &[("class", &"mark mid"), ("x", &at(x)), ("y", &at(bottom + 15.0))];
-                out.leaf("text", place, words);
-            }
-        }
-    }
-
     fn draw_bar(&self, out: &mut Markup, axis: &Axis, bar: &Bar, top: f64) {
         let middle = top + ROW / 2.0;
         out.element("g", &[("class", &format!("row {}", bar.colour))], |out| {
             out.leaf("title", &[], &bar.hover);
-            out.shape(
-                "rect",
-                &[
-                    ("class", &"hit"),
-                    ("x", &0),
-                    ("y", &at(top)),
-                    ("width", &at(WIDTH)),
-                    ("height", &at(ROW)),
-                ],
-            );
-            let label = [("x", at(LABEL_WIDTH - 10.0)), ("y", at(middle + 4.5))];
-            out.leaf(
-                "text",
-                &[("class", &"label end"), (label[0].0, &label[0].1), (label[1].0, &label[1].1)],
-                short(&bar.name),
-            );
-            let mut from = 0.0;
+            rectangle(out, "hit", (0.0, WIDTH), (top, ROW));
+            words(out, "label end", LABEL_WIDTH - 10.0, middle, &short(&bar.name));
+            let mut sum = 0.0;
             for (number, part) in bar.parts.iter().enumerate() {
-                let (left, right) = (x(axis, from), x(axis, from + part));
-                out.shape(
-                    "rect",
-                    &[
-                        ("class", &if number == 0 { "bar" } else { "bar pale" }),
-                        ("x", &at(left)),
-                        ("y", &at(middle - BAR / 2.0)),
-                        ("width", &at((right - left).max(1.0))),
-                        ("height", &at(BAR)),
-                        ("rx", &2),
-                    ],
-                );
-                from += part;
+                let (left, right) = (x(axis, sum), x(axis, sum + part));
+                let class = if number == 0 { "bar" } else { "bar pale" };
+                let across = (left, (right - left).max(1.0));
+                rectangle(out, class, across, (middle - BAR / 2.0, BAR));
+                sum += part;
             }
-            let mut end = x(axis, from);
+            let mut end = x(axis, sum);
             if let Some((low, high)) = bar.spread.filter(|(low, high)| low < high) {
                 let (left, right) = (x(axis, low), x(axis, high));
                 out.shape("path", &[("class", &"spread"), ("d", &whisker(left, right, middle))]);
                 end = end.max(right);
             }
-            let figure = [at(end + 7.0), at(middle + 4.5)];
-            out.leaf(
-                "text",
-                &[("class", &"figure"), ("x", &figure[0]), ("y", &figure[1])],
-                (self.show)(from),
-            );
+            words(out, "figure", end + 7.0, middle, &(self.show)(sum));
         });
     }
+}
+
+/// A rectangle, by its begin and its size in both directions.
+fn rectangle(out: &mut Markup, class: &'static str, across: (f64, f64), down: (f64, f64)) {
+    let [x, y, width, height] = [across.0, down.0, across.1, down.1].map(at);
+    out.shape(
+        "rect",
+        &[
+            ("class", &class),
+            ("x", &x),
+            ("y", &y),
+            ("width", &width),
+            ("height", &height),
+            ("rx", &2),
+        ],
+    );
+}
+
+/// Words whose middle is at a height.
+fn words(out: &mut Markup, class: &'static str, x: f64, middle: f64, text: &str) {
+    let place: &[Attribute<'_>] = &[("class", &class), ("x", &at(x)), ("y", &at(middle + 4.5))];
+    out.leaf("text", place, text);
 }
 
 /// A line from left to right with an end at both sides.

@@ -187,6 +187,7 @@ impl Report {
         for (process, run) in &input.runs {
             report.add_run(*process, run);
         }
+        report.gather_groups();
         report.tell_groups_apart();
         (report.servers, report.drives) = Drive::all_of(&input.servers);
         let place = |engines: &[Engine], name: Option<&str>| {
@@ -255,6 +256,12 @@ impl Report {
             });
             self.groups.len() - 1
         })
+    }
+
+    /// Groups of the same workload come together, in the place of the first.
+    fn gather_groups(&mut self) {
+        let names: Vec<String> = self.groups.iter().map(|group| group.workload.clone()).collect();
+        self.groups.sort_by_key(|group| names.iter().position(|name| *name == group.workload));
     }
 
     /// Groups of the same workload are told apart by the parameters in which they differ.

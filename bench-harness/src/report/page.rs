@@ -171,12 +171,15 @@ pub(super) fn machine_facts(machine: &crate::record::Machine) -> Vec<(&'static s
         false => "not confined: the page cache is beyond the budget",
     };
     let memory = bytes(machine.memory_bytes as f64);
+    // Where the program lies is nobody's concern.
+    let (program, rest) = machine.command.split_once(' ').unwrap_or((&machine.command, ""));
+    let command = format!("{} {rest}", program.rsplit('/').next().unwrap_or(program));
     vec![
         ("Machine", format!("{}, {} cores, {memory}", machine.cpu_model, machine.cores)),
         ("System", format!("{}, files on {}", machine.kernel, machine.file_system)),
         ("Engines", confined.to_owned()),
         ("Begun", moment(machine.started_unix_ms)),
-        ("Command", machine.command.clone()),
+        ("Command", command.trim_end().to_owned()),
         ("Version", format!("ferrokit-bench {}", machine.version)),
     ]
 }

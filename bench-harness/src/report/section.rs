@@ -38,17 +38,17 @@ pub(super) fn draw(out: &mut Markup, report: &Report, group: &Group, number: usi
 fn draw_plots(out: &mut Markup, report: &Report, group: &Group) {
     let plots = Plots { report, group };
     plots.bars("Throughput", "operations per second", count, &|run| vec![run.ops_per_s]).draw(out);
-    plots.latency().draw(out);
-    plots.over_time().draw(out);
     let cpu = |run: &Measurement| {
         let operations = run.operations.max(1) as f64;
         vec![run.cpu_s * 1e9 / operations, run.settle_cpu_s * 1e9 / operations]
     };
     plots
-        .bars("Processor time per operation", "pale: afterwards, until settled", time_ns, &cpu)
+        .bars("CPU time per operation", "pale: after the run, until settled", time_ns, &cpu)
         .draw(out);
     let memory = |run: &Measurement| vec![run.anonymous_bytes as f64, run.file_mapped_bytes as f64];
     plots.bars("Resident memory", "pale: mapped files", bytes, &memory).draw(out);
+    plots.latency().draw(out);
+    plots.over_time().draw(out);
     let space = |run: &Measurement| run.space_amplification().into_iter().collect();
     plots.bars("Space amplification", "bytes on disk per live byte", factor, &space).draw(out);
     let written = |run: &Measurement| run.write_amplification().into_iter().collect();
@@ -93,12 +93,19 @@ impl Plots<'_> {
         let lines: Vec<Line> = self.group.series.iter().filter_map(line).collect();
         let points = || lines.iter().flat_map(|line| line.points.iter());
         let rarest = points().map(|(across, _)| *across).fold(10.0, f64::max);
-        let marks = ["0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %"];
+        let marks = ["0", "90", "99", "99.9", "99.99", "99.999", "99.9999", "99.99999"];
         let marks = marks.iter().zip(0..).map(|(mark, power)| (10_f64.powi(power), (*mark).into()));
-        let marks = marks.filter(|(mark, _)| *mark <= rarest).collect();
+        let marks: Vec<(f64, String)> = marks.filter(|(mark, _)| *mark <= rarest).collect();
+        // Long ones need the room of two.
+        let every = if marks.len() > 6 { 2 } else { 1 };
+        let marks = marks.into_iter().step_by(every).collect();
         let up = Axis::log("", points().map(|(_, latency)| *latency), time_ns);
-        let across =
-            Axis::marked("operations that take no longer", Scale::Log, (1.0, rarest), marks);
+        let across = Axis::marked(
+            "percent of operations that take no longer",
+            Scale::Log,
+            (1.0, rarest),
+            marks,
+        );
         let (title, note) = ("Latency", "by percentile, both axes logarithmic");
         let show_across = |rarity: f64| match rarity > 1.0 {
             true => format!("{} %", (1.0 - 1.0 / rarity) * 100.0),

@@ -144,7 +144,7 @@ impl Drive {
             out.element("div", &[("class", &"plots")], |out| {
                 let words = ("Throughput", "operations per second");
                 self.bars(report, words, count, |run| vec![run.ops_per_s]).draw(out);
-                let words = ("Operations per second of processor time", "of the server");
+                let words = ("Operations per CPU second", "of the server");
                 self.bars(report, words, count, |run| vec![run.ops_per_cpu_s]).draw(out);
                 let words = ("Latency", "the median, and pale up to the 99th percentile");
                 let parts = |run: &ServerRecord| {

@@ -105,7 +105,7 @@ fn draw_family(out: &mut Markup, report: &Report, family: &Family<'_>, across: &
             run.latency_ns.p99 as f64
         })
         .draw(out);
-        plot(report, family, across, "Processor time", "per operation", time_ns, |run| {
+        plot(report, family, across, "CPU time", "per operation", time_ns, |run| {
             run.cpu_us_per_operation() * 1e3
         })
         .draw(out);

@@ -56,7 +56,7 @@ pub(super) fn ratio(value: f64) -> String {
 
 /// A factor such as an amplification.
 pub(super) fn factor(value: f64) -> String {
-    digits(value)
+    scaled(value, f64::INFINITY, &[""])
 }
 
 /// What a run was asked for, one phrase for each parameter, in a fixed order.
