@@ -8,11 +8,11 @@
 #![expect(clippy::disallowed_methods, reason = "real files are what the program reads")]
 
 use std::collections::BTreeMap;
-use std::hint::black_box;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use ferrokit_bench::diff::{self, Difference, Results, Shift, Verdict};
 use ferrokit_bench::measurement::Outcome;
@@ -21,18 +21,33 @@ use ferrokit_bench::plan::{Caller, Promise};
 use ferrokit_bench::ratio::median;
 use ferrokit_bench::record::{Record, RunRecord, write_record};
 use ferrokit_bench::{Measurement, Plan, Subject, driver};
-use ferrokit_engine::{BatchOp, Direction, Durability, Env, KeyRange, Result, Update, WriteBatch};
+use ferrokit_engine::{
+    BatchOp, Clock, Direction, Durability, Env, KeyRange, Result, Update, WriteBatch,
+};
 
 const SLOWER_BY: f64 = 0.05;
 const THRESHOLD: f64 = 0.03;
 /// Rounds at least and at most, and how narrow the interval of the engine against itself is to be.
 const ROUNDS: Range<usize> = 10..30;
-const NARROW: f64 = 0.015;
+const NARROW: f64 = 0.02;
 
 /// A tree behind a lock, whose reads spin.
 struct Tree {
     entries: RwLock<BTreeMap<Vec<u8>, Vec<u8>>>,
-    spins: u64,
+    clock: Arc<dyn Clock>,
+    spin: Duration,
+}
+
+impl Tree {
+    /// By the clock, since the processor does short loops beside other work.
+    fn spin(&self) {
+        if !self.spin.is_zero() {
+            let end = self.clock.monotonic() + self.spin;
+            while self.clock.monotonic() < end {
+                std::hint::spin_loop();
+            }
+        }
+    }
 }
 
 impl Peer for Tree {
@@ -54,7 +69,7 @@ impl Peer for Tree {
     }
 
     fn get(&self, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        spin(self.spins);
+        self.spin();
         let entries = self.entries.read().unwrap();
         entries.get(key).map(|value| visit(value)).map_or(Ok(false), |()| Ok(true))
     }
@@ -93,22 +108,15 @@ impl Peer for Tree {
     }
 }
 
-/// Does nothing, for a time that goes by the processor's speed as that of a read does.
-fn spin(turns: u64) {
-    for turn in 0..turns {
-        black_box(turn);
-    }
-}
-
 /// Of data that the processor's caches hold: then it matters least what else the machine does.
 fn plan() -> Plan {
     Plan {
         engine: "tree:".to_owned(),
         workload: "read-uniform".parse().unwrap(),
-        records: 2000,
-        operations: 1_000_000,
-        warmup: 100_000,
-        value_bytes: 100,
+        records: 16,
+        operations: 60_000,
+        warmup: 6000,
+        value_bytes: 64 << 10,
         distribution: None,
         threads: 1,
         caller: Caller::Sync,
@@ -123,31 +131,28 @@ fn plan() -> Plan {
     .fixed()
 }
 
-fn run(spins: u64) -> Measurement {
+fn run(spin: Duration) -> Measurement {
     driver::run(&Env::system(), &plan(), || {
-        let tree = Tree { entries: RwLock::default(), spins };
+        let tree = Tree { entries: RwLock::default(), clock: Env::system().clock, spin };
         let engine = Arc::new(PeerEngine::new(tree));
         Ok(Subject { engine, settings: "none".to_owned(), updates_are_atomic: true })
     })
     .unwrap()
 }
 
-/// Turns of [`spin`] that take [`SLOWER_BY`] of a read, by the medians of both times.
-fn spins() -> u64 {
-    const TURNS: u64 = 100_000;
+/// [`SLOWER_BY`] of a read, by the median of a few runs, less two looks at the clock: the one before, and
+/// what the last one comes late.
+fn spin() -> Duration {
+    let reads: Vec<f64> = (0..5).map(|_| run(Duration::ZERO).cpu_us_per_operation()).collect();
+    let read = Duration::from_secs_f64(median(&reads).unwrap() / 1e6);
     let clock = Env::system().clock;
-    let turn = |_| {
-        let begin = clock.monotonic();
-        spin(black_box(TURNS));
-        clock.monotonic().saturating_sub(begin).as_nanos() as f64 / TURNS as f64
-    };
-    let turn_ns = median(&(0..501).map(turn).collect::<Vec<_>>()).unwrap();
-    let reads: Vec<f64> = (0..5).map(|_| run(0).cpu_us_per_operation() * 1e3).collect();
-    let read_ns = median(&reads).unwrap();
-    let turns = (read_ns * SLOWER_BY / turn_ns).round() as u64;
-    println!("a read takes {read_ns:.0} ns, a turn {turn_ns:.2} ns: {turns} turns");
-    assert!(turns > 1, "the spin cannot be told from a call");
-    turns
+    let begin = clock.monotonic();
+    (0..1000).for_each(|_| _ = std::hint::black_box(clock.monotonic()));
+    let glance = (clock.monotonic() - begin) / 1000;
+    let spin = read.mul_f64(SLOWER_BY).saturating_sub(glance * 2);
+    println!("a read takes {read:?}, to look at the clock {glance:?}: spins for {spin:?}");
+    assert!(spin > glance, "the clock is too slow for so short a spin");
+    spin
 }
 
 /// A file of results, one round after the other.
@@ -163,8 +168,8 @@ impl Rounds {
         Self { path: std::env::temp_dir().join(name), lines: Vec::new(), cpu: Vec::new() }
     }
 
-    fn add(&mut self, round: usize, spins: u64) {
-        let measurement = run(spins);
+    fn add(&mut self, round: usize, spin: Duration) {
+        let measurement = run(spin);
         self.cpu.push(measurement.cpu_us_per_operation());
         let outcome = Outcome::Measured(Box::new(measurement));
         let record = RunRecord::new("tree", "", &plan(), round, outcome);
@@ -213,14 +218,14 @@ fn difference(old: &str, new: &str) -> Difference {
 
 #[test]
 fn five_percent_are_found_and_nothing_is_not() {
-    let spins = spins();
+    let spin = spin();
     let [mut old, mut same, mut slow] = ["old", "same", "slow"].map(Rounds::new);
     for round in 0..ROUNDS.end {
         // Who is first changes: it may matter to the caches of the machine.
-        let mut turn = [(&mut old, 0), (&mut same, 0), (&mut slow, spins)];
+        let mut turn = [(&mut old, Duration::ZERO), (&mut same, Duration::ZERO), (&mut slow, spin)];
         turn.rotate_left(round % 3);
-        for (rounds, spins) in turn {
-            rounds.add(round, spins);
+        for (rounds, spin) in turn {
+            rounds.add(round, spin);
         }
         if round + 1 >= ROUNDS.start && is_narrow(&old, &same) && is_narrow(&old, &slow) {
             break;
