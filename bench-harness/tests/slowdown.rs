@@ -26,9 +26,9 @@ use ferrokit_engine::{
 };
 
 const SLOWER_BY: f64 = 0.05;
-const THRESHOLD: f64 = 0.03;
+const THRESHOLD: f64 = 0.02;
 /// Rounds at least and at most, and how narrow the interval of the engine against itself is to be.
-const ROUNDS: Range<usize> = 10..30;
+const ROUNDS: Range<usize> = 12..30;
 const NARROW: f64 = 0.02;
 
 /// A tree behind a lock, whose reads spin.
@@ -114,8 +114,8 @@ fn plan() -> Plan {
         engine: "tree:".to_owned(),
         workload: "read-uniform".parse().unwrap(),
         records: 16,
-        operations: 60_000,
-        warmup: 6000,
+        operations: 150_000,
+        warmup: 15_000,
         value_bytes: 64 << 10,
         distribution: None,
         threads: 1,
@@ -151,7 +151,7 @@ fn spin() -> Duration {
     let glance = (clock.monotonic() - begin) / 1000;
     let spin = read.mul_f64(SLOWER_BY).saturating_sub(glance * 2);
     println!("a read takes {read:?}, to look at the clock {glance:?}: spins for {spin:?}");
-    assert!(spin > glance, "the clock is too slow for so short a spin");
+    assert!(!spin.is_zero(), "the clock is too slow for so short a spin");
     spin
 }
 
