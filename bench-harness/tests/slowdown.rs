@@ -140,16 +140,19 @@ fn run(spin: Duration) -> Measurement {
     .unwrap()
 }
 
-/// [`SLOWER_BY`] of a read, by the median of a few runs, less two looks at the clock: the one before, and
-/// what the last one comes late.
+/// [`SLOWER_BY`] of a read, by the median of a few runs, less what it takes longer than it is told: the look
+/// at the clock before, and half a look that the last one comes late.
 fn spin() -> Duration {
     let reads: Vec<f64> = (0..5).map(|_| run(Duration::ZERO).cpu_us_per_operation()).collect();
     let read = Duration::from_secs_f64(median(&reads).unwrap() / 1e6);
     let clock = Env::system().clock;
-    let begin = clock.monotonic();
-    (0..1000).for_each(|_| _ = std::hint::black_box(clock.monotonic()));
-    let glance = (clock.monotonic() - begin) / 1000;
-    let spin = read.mul_f64(SLOWER_BY).saturating_sub(glance * 2);
+    let look = |_| {
+        let begin = clock.monotonic();
+        (0..100).for_each(|_| _ = std::hint::black_box(clock.monotonic()));
+        (clock.monotonic() - begin).as_secs_f64() / 101.0
+    };
+    let glance = Duration::from_secs_f64(median(&(0..1001).map(look).collect::<Vec<_>>()).unwrap());
+    let spin = read.mul_f64(SLOWER_BY).saturating_sub(glance * 3 / 2);
     println!("a read takes {read:?}, to look at the clock {glance:?}: spins for {spin:?}");
     assert!(!spin.is_zero(), "the clock is too slow for so short a spin");
     spin
