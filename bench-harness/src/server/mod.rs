@@ -6,7 +6,7 @@
 //! | [`rounds`] | every plan on every server, interleaved |
 //! | [`subject`], `engine`, `locate` | a server's program and command line, for a promise |
 //! | [`running`], [`usage`] | its process, from start to end, and what that costs |
-//! | [`measure`] | load, settle, warm up, measure, verify |
+//! | [`mod@measure`] | load, settle, warm up, measure, verify |
 //! | `client`, `connection` | closed and open loops over non-blocking sockets |
 //! | `requests`, `check` | requests made beforehand; which replies are right |
 //! | [`protocol`], `resp`, `memcached` | what goes over the wire |

@@ -8,7 +8,7 @@ pub(super) const LINE_BYTES_MAX: usize = 4096;
 /// A server's wire protocol.
 ///
 /// Requests of one kind, with keys of one length and values of one length, have one length:
-/// [`Requests`](super::requests::Requests) relies on it.
+/// `Requests` relies on it.
 pub trait Protocol: Sync {
     /// Appends a read of `key`.
     fn write_get(&self, key: &[u8], out: &mut Vec<u8>);
