@@ -34,7 +34,6 @@ pub mod config;
 mod connection;
 mod exchange;
 mod gather;
-mod glob;
 mod input;
 #[expect(unsafe_code, reason = "the descriptor of a ring is polled by the runtime")]
 mod raw;

@@ -1,8 +1,9 @@
 //! COMMAND: the command table, told to clients.
 
+use ferrokit_redis::glob;
+
 use super::table::{self, CommandInfo, category, flag};
 use super::{Context, Handler, Outcome, Refusal};
-use crate::glob;
 use crate::resp::Reply;
 
 const SUBCOMMAND: CommandInfo = CommandInfo {

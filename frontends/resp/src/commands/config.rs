@@ -1,9 +1,10 @@
 //! CONFIG. What it shows is what holds; what it sets acts.
 
+use ferrokit_redis::glob;
+
 use super::table::{CommandInfo, flag};
 use super::{Context, Handler, Outcome, Refusal};
 use crate::config::AppendFsync;
-use crate::glob;
 use crate::shared::Shared;
 
 const SUBCOMMAND: CommandInfo = CommandInfo {

@@ -2,10 +2,10 @@
 
 use ferrokit_engine::{Entry, Update};
 
-use super::decimal::{self, Number};
 use super::table::{CommandInfo, Keys, category, flag};
 use super::{Context, Handler, Outcome, Refusal};
 use crate::resp::{parse_integer, push_integer};
+use ferrokit_redis::decimal::{self, Number};
 
 const COUNTER: CommandInfo = CommandInfo {
     flags: flag::WRITE | flag::DENYOOM | flag::FAST,

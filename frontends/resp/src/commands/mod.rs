@@ -11,7 +11,6 @@ mod config;
 mod connection;
 mod counters;
 mod databases;
-mod decimal;
 mod expire_time;
 mod expiry;
 mod info;

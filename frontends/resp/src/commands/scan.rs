@@ -1,10 +1,10 @@
 //! SCAN.
 
 use ferrokit_engine::{Entry, ReadOptions, SweepCursor, Swept};
+use ferrokit_redis::glob;
 
 use super::table::{CommandInfo, category, flag};
 use super::{Context, Handler, Outcome, Refusal};
-use crate::glob;
 use crate::resp::{Protocol, Reply, push_integer};
 
 /// Entries of a step where the client does not say.

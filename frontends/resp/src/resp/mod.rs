@@ -4,12 +4,11 @@
 //! sockets.
 
 mod arguments;
-mod number;
 mod parse;
 mod reply;
 mod words;
 
 pub use arguments::{Arguments, Command};
-pub use number::{parse_integer, push_integer};
+pub use ferrokit_redis::integer::{parse_integer, push_integer};
 pub use parse::{ParseLimits, Parsed, ProtocolError, parse, parse_within};
 pub use reply::{Protocol, Reply};

@@ -8,8 +8,8 @@
 //! Invariant: parsing any prefix first, and then more, gives what parsing all at once gives.
 
 use super::arguments::{Arguments, Place};
-use super::number::parse_integer;
 use super::words::split_words;
+use ferrokit_redis::integer::parse_integer;
 
 /// What a request may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

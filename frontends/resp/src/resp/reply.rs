@@ -1,6 +1,6 @@
 //! [`Reply`]: the bytes that go out, in RESP2 or RESP3.
 
-use super::number::push_integer;
+use ferrokit_redis::integer::push_integer;
 
 /// The version of the protocol a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

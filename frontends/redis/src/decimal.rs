@@ -14,14 +14,16 @@ const TEXT_BYTES_MAX: usize = 5 << 10;
 
 /// A number given as text.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Number {
+pub enum Number {
+    /// Below 10^20: in units of 10^-17.
     Fixed(i128),
+    /// Any other, and infinity.
     Float(f64),
 }
 
 impl Number {
     /// Reads a decimal number, possibly with an exponent, or `inf`.
-    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+    pub fn parse(text: &[u8]) -> Option<Self> {
         if text.len() > TEXT_BYTES_MAX {
             return None;
         }
@@ -40,7 +42,7 @@ impl Number {
 }
 
 /// The sum as Redis prints it; `None` if it is no finite number.
-pub(super) fn add(a: Number, b: Number) -> Option<String> {
+pub fn add(a: Number, b: Number) -> Option<String> {
     if let (Number::Fixed(a), Number::Fixed(b)) = (a, b) {
         return Some(format_fixed(a + b));
     }

@@ -3,7 +3,7 @@
 /// Whether `text` matches `pattern`: `*`, `?`, `[a-z]`, `[^a-z]`, `\x`.
 ///
 /// Only the last `*` is ever gone back to, so that the work is at most the product of the lengths.
-pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // After the last star: where the pattern goes on, and up to where the star has eaten.
     let mut star: Option<(usize, usize)> = None;
