@@ -2,14 +2,44 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`decimal`] | INCRBYFLOAT's arithmetic |
-//! | [`glob`] | the patterns of KEYS, SCAN and PSUBSCRIBE |
-//! | [`integer`] | decimal integers as Redis reads and writes them |
+//! | [`store`] | [`Store`]: an engine with databases, locks, watches, observers |
+//! | [`db`] | [`Db`]: one caller's view of one database, and what every command is made of |
+//! | [`transaction`] | [`Transaction`]: several keys, all or nothing |
+//! | [`watch`] | [`WatchList`]: the keys a client watches |
+//! | [`events`] | [`Observer`]: who is told of what happens to keys |
+//! | [`value`] | [`Value`]: how a Redis value lies in an engine |
+//! | [`strings`], [`keys`], `databases` | the commands, as operations of a [`Db`] |
+//! | `stripes` | the locks of keys |
+//! | [`access`] | when and how often keys were accessed |
+//! | [`refusal`] | [`Refusal`]: why a command was refused |
+//! | [`decimal`], [`integer`], [`glob`] | numbers and patterns as Redis reads them |
 //!
 //! The crate knows no socket, no protocol and no async runtime.
 
 #![forbid(unsafe_code)]
 
+pub mod access;
+mod databases;
+pub mod db;
 pub mod decimal;
+pub mod events;
 pub mod glob;
 pub mod integer;
+pub mod keys;
+pub mod refusal;
+pub mod store;
+pub mod strings;
+mod stripes;
+pub mod transaction;
+pub mod value;
+pub mod watch;
+
+pub use access::FrequencyOptions;
+pub use db::{Db, ManyVisitor, Scope, Tally};
+pub use events::{ClientId, Event, EventClass, Interest, Observer};
+pub use refusal::{Refusal, Result};
+pub use store::Store;
+pub use strings::{Condition, Expiry, SetOptions};
+pub use transaction::{KeySet, Transaction};
+pub use value::{Type, Value};
+pub use watch::WatchList;

@@ -1,0 +1,85 @@
+//! [`Refusal`]: why a command was refused.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use ferrokit_engine::{Error, ErrorKind};
+
+/// `Result` of an operation.
+pub type Result<T, E = Refusal> = std::result::Result<T, E>;
+
+/// Why a command was refused, or failed.
+#[derive(Debug, Clone)]
+pub enum Refusal {
+    /// In Redis' words, the code first.
+    Text(Cow<'static, str>),
+    /// By the engine.
+    Engine(Error),
+}
+
+impl Refusal {
+    /// The key holds a value of another type.
+    pub const WRONG_TYPE: Self =
+        Self::text("WRONGTYPE Operation against a key holding the wrong kind of value");
+    /// Options that do not go together, or are none.
+    pub const SYNTAX: Self = Self::text("ERR syntax error");
+    /// Not a 64-bit integer.
+    pub const NOT_AN_INTEGER: Self = Self::text("ERR value is not an integer or out of range");
+    /// Not a number.
+    pub const NOT_A_FLOAT: Self = Self::text("ERR value is not a valid float");
+    /// No database of that number.
+    pub const NO_SUCH_DATABASE: Self = Self::text("ERR DB index is out of range");
+    /// RENAME and its like without a source.
+    pub const NO_SUCH_KEY: Self = Self::text("ERR no such key");
+    /// A string would become longer than the limit.
+    pub const TOO_LONG: Self =
+        Self::text("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+
+    /// A refusal in these words, the code first.
+    pub const fn text(text: &'static str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+
+    /// As a client sees it.
+    pub fn into_text(self) -> Cow<'static, str> {
+        match self {
+            Self::Text(text) => text,
+            Self::Engine(error) => engine_error_text(&error).into(),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Engine(error) => f.write_str(&engine_error_text(error)),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Text(_) => None,
+            Self::Engine(error) => Some(error),
+        }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+/// An engine's error as a client sees it.
+pub fn engine_error_text(error: &Error) -> String {
+    let code = match error.kind() {
+        ErrorKind::Poisoned | ErrorKind::Corruption | ErrorKind::Io => "MISCONF",
+        ErrorKind::OutOfSpace => "OOM",
+        ErrorKind::Busy | ErrorKind::Conflict => "TRYAGAIN",
+        _ => "ERR",
+    };
+    format!("{code} {error}")
+}
