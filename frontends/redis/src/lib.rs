@@ -12,6 +12,7 @@
 //! | `stripes` | the locks of keys |
 //! | [`access`] | when and how often keys were accessed |
 //! | [`refusal`] | [`Refusal`]: why a command was refused |
+//! | [`bits`] | strings as arrays of bits: SETBIT, BITCOUNT, BITFIELD, ... |
 //! | [`decimal`], [`integer`], [`glob`] | numbers and patterns as Redis reads them |
 //!
 //! The crate knows no socket, no protocol and no async runtime.
@@ -19,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod bits;
 mod databases;
 pub mod db;
 pub mod decimal;
