@@ -13,6 +13,7 @@
 //! | [`access`] | when and how often keys were accessed |
 //! | [`refusal`] | [`Refusal`]: why a command was refused |
 //! | [`bits`] | strings as arrays of bits: SETBIT, BITCOUNT, BITFIELD, ... |
+//! | [`dump`] | the payloads of DUMP and RESTORE |
 //! | [`decimal`], [`integer`], [`glob`] | numbers and patterns as Redis reads them |
 //!
 //! The crate knows no socket, no protocol and no async runtime.
@@ -24,6 +25,7 @@ pub mod bits;
 mod databases;
 pub mod db;
 pub mod decimal;
+pub mod dump;
 pub mod events;
 pub mod glob;
 pub mod integer;
