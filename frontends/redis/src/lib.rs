@@ -14,6 +14,7 @@
 //! | [`refusal`] | [`Refusal`]: why a command was refused |
 //! | [`bits`] | strings as arrays of bits: SETBIT, BITCOUNT, BITFIELD, ... |
 //! | [`dump`] | the payloads of DUMP and RESTORE |
+//! | [`hyperloglog`] | PFADD, PFCOUNT, PFMERGE over strings in Redis' format |
 //! | [`decimal`], [`integer`], [`glob`] | numbers and patterns as Redis reads them |
 //!
 //! The crate knows no socket, no protocol and no async runtime.
@@ -28,6 +29,7 @@ pub mod decimal;
 pub mod dump;
 pub mod events;
 pub mod glob;
+pub mod hyperloglog;
 pub mod integer;
 pub mod keys;
 pub mod refusal;
