@@ -15,6 +15,7 @@
 //! | [`bits`] | strings as arrays of bits: SETBIT, BITCOUNT, BITFIELD, ... |
 //! | [`dump`] | the payloads of DUMP and RESTORE |
 //! | [`hyperloglog`] | PFADD, PFCOUNT, PFMERGE over strings in Redis' format |
+//! | [`lcs`] | the longest common subsequence |
 //! | [`decimal`], [`integer`], [`glob`] | numbers and patterns as Redis reads them |
 //!
 //! The crate knows no socket, no protocol and no async runtime.
@@ -32,6 +33,7 @@ pub mod glob;
 pub mod hyperloglog;
 pub mod integer;
 pub mod keys;
+pub mod lcs;
 pub mod refusal;
 pub mod store;
 pub mod strings;
