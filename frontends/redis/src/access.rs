@@ -1,4 +1,4 @@
-//! [`AccessTable`]: when, or how often, keys were accessed: for OBJECT IDLETIME and FREQ, and for
+//! `AccessTable`: when, or how often, keys were accessed: for OBJECT IDLETIME and FREQ, and for
 //! the eviction policies.
 //!
 //! One word per slot, slots chosen by a key's hash: of keys that share a slot the last access

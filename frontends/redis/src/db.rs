@@ -1,6 +1,6 @@
 //! [`Db`]: one caller's view of one database, and the few operations everything is made of.
 //!
-//! Outside a [`Transaction`](crate::Transaction) a read goes straight to the engine, and a write of
+//! Outside a [`Transaction`] a read goes straight to the engine, and a write of
 //! one key is one operation of the engine, under the shared lock of its stripe. Inside, reads look
 //! into the transaction first, and writes stay there until it commits. What is built on these
 //! operations need not know which of the two it is.

@@ -40,6 +40,11 @@ impl Refusal {
         Self::Text(Cow::Borrowed(text))
     }
 
+    /// A wrong number of arguments for a command.
+    pub fn wrong_arity(name: &str) -> Self {
+        Self::Text(format!("ERR wrong number of arguments for '{name}' command").into())
+    }
+
     /// As a client sees it.
     pub fn into_text(self) -> Cow<'static, str> {
         match self {

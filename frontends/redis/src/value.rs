@@ -3,7 +3,7 @@
 //! Almost every string is stored as it is, without a byte of overhead: a copy on neither way. A
 //! first byte of [`FIRST_MARK`] or above, which begins no UTF-8 text, is a mark that says what
 //! follows; a string that happens to begin with such a byte is stored behind the mark
-//! [`Mark::Escaped`].
+//! `0xFF`.
 //!
 //! | first byte | what follows |
 //! |---|---|

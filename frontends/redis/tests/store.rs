@@ -1,5 +1,7 @@
 //! The store over the memory engine: transactions, watches, races.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -6,9 +6,11 @@
 
 use std::rc::Rc;
 
+use ferrokit_redis::{ClientId, Tally};
+
 use crate::commands::{self, Context};
 use crate::resp::{Arguments, Parsed, parse_within};
-use crate::session::{Replies, Session};
+use crate::session::Session;
 use crate::worker::Worker;
 use crate::workspace::Workspace;
 
@@ -44,6 +46,8 @@ pub(crate) struct Batch<'b> {
     pub(crate) replies: usize,
     /// How much of the input behind `offset` was parsed and put off: a run of GETs.
     deferred: usize,
+    /// What the requests came to beyond their replies.
+    pub(crate) tally: Tally,
 }
 
 impl<'b> Batch<'b> {
@@ -54,7 +58,17 @@ impl<'b> Batch<'b> {
     ) -> Self {
         workspace.gets.clear();
         let mark = workspace.reply.mark();
-        Self { worker, session, workspace, mark, offset: 0, commands: 0, replies: 0, deferred: 0 }
+        Self {
+            worker,
+            session,
+            workspace,
+            mark,
+            offset: 0,
+            commands: 0,
+            replies: 0,
+            deferred: 0,
+            tally: Tally::default(),
+        }
     }
 
     pub(crate) async fn run(&mut self) -> Ran {
@@ -108,7 +122,14 @@ impl<'b> Batch<'b> {
         }
         self.commands += 1;
         let mark = reply.mark();
-        let mut context = Context::new(&self.worker.shared, self.session, reply, scratch, request);
+        let mut context = Context::new(
+            &self.worker.shared,
+            self.session,
+            &mut self.tally,
+            reply,
+            scratch,
+            request,
+        );
         commands::execute(&mut context).await;
         if !self.session.wants_reply() {
             reply.rewind(mark);
@@ -130,7 +151,13 @@ impl<'b> Batch<'b> {
             let unsent = reply.unsent().len();
             reply.set_limit(limit_bytes.min(unsent + shared.limits.output_soft_bytes));
         }
-        commands::get_run(shared, self.session, reply, scratch, input.unread(), gets).await;
+        self.session.client.set_last_command("get");
+        let client = ClientId(self.session.client.id);
+        let mut db = shared.store.db(self.session.keyspace, client, &mut self.tally);
+        if let Err(errors) = commands::get_run(&mut db, reply, scratch, input.unread(), gets).await
+        {
+            self.worker.stats().errors.add(errors as u64);
+        }
         reply.set_limit(limit_bytes);
         let deferred = std::mem::take(&mut self.deferred);
         if gets.len() > 1 && reply.has_overflowed() {
@@ -158,6 +185,6 @@ fn deferrable_get(
     let request = arguments.command(unread);
     let is_get = request.len() == 2
         && request.get(0).is_some_and(|name| name.eq_ignore_ascii_case(b"get"))
-        && session.replies == Replies::On;
+        && session.may_defer_gets();
     if is_get { arguments.place(1) } else { None }
 }

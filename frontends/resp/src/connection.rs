@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use ferrokit_engine::CommitTicket;
+use ferrokit_redis::refusal::engine_error_text;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -70,6 +70,7 @@ pub(crate) async fn serve(stream: TcpStream, worker: Rc<Worker>, client: Arc<Cli
         rest: None,
     };
     connection.run().await;
+    commands::end_transaction(&connection.worker.shared, &mut connection.session);
 }
 
 impl Connection {
@@ -177,17 +178,16 @@ impl Connection {
         let mut batch = Batch::new(worker, session, workspace);
         let ran = batch.run().await;
         let (replies, commands, offset) = (batch.replies, batch.commands, batch.offset);
+        let tally = batch.tally;
         workspace.input.consume(offset);
         worker.stats().commands.add(commands);
-        if session.ticket != CommitTicket::NONE {
-            let ticket = std::mem::take(&mut session.ticket);
-            if let Err(error) = worker.shared.engine.committed(ticket).await {
-                // None of them may be shown: each request gets the failure instead.
-                workspace.reply.rewind(mark);
-                worker.stats().errors.add(replies as u64);
-                for _ in 0..replies {
-                    workspace.reply.error(&commands::engine_error_text(&error));
-                }
+        worker.stats().add(&tally);
+        if let Err(error) = worker.shared.store.committed(tally.ticket).await {
+            // None of them may be shown: each request gets the failure instead.
+            workspace.reply.rewind(mark);
+            worker.stats().errors.add(replies as u64);
+            for _ in 0..replies {
+                workspace.reply.error(&engine_error_text(&error));
             }
         }
         ran

@@ -28,9 +28,17 @@ impl<'r> Gather<'r> {
         Self { reply, segments, start, next: 0, is_ordered: true }
     }
 
-    /// Takes the value of key `index`.
+    /// Forgets what was visited.
+    pub(crate) fn restart(&mut self) {
+        self.reply.rewind(self.start);
+        self.segments.clear();
+        self.next = 0;
+        self.is_ordered = true;
+    }
+
+    /// Takes the reply for key `index`.
     #[inline]
-    pub(crate) fn visit(&mut self, index: usize, value: &[u8]) {
+    pub(crate) fn visit(&mut self, index: usize, write: impl FnOnce(&mut Reply)) {
         if self.is_ordered && index >= self.next {
             while self.next < index {
                 self.reply.null();
@@ -41,13 +49,17 @@ impl<'r> Gather<'r> {
             self.is_ordered = false;
         }
         let start = self.reply.mark();
-        self.reply.bulk(value);
+        write(self.reply);
         self.segments.push(Segment { index, start, end: self.reply.mark() });
     }
 
-    /// Completes the replies of `count` keys.
-    pub(crate) fn finish(self, count: usize) {
+    /// Completes the replies of `count` keys, and tells of each key whether it was visited.
+    pub(crate) fn finish(self, count: usize, mut tell: impl FnMut(usize, bool)) {
         if self.is_ordered {
+            let mut visited = self.segments.iter().map(|segment| segment.index).peekable();
+            for index in 0..count {
+                tell(index, visited.next_if_eq(&index).is_some());
+            }
             for _ in self.next..count {
                 self.reply.null();
             }
@@ -58,7 +70,9 @@ impl<'r> Gather<'r> {
         self.segments.sort_unstable_by_key(|segment| segment.index);
         let mut segments = self.segments.iter().peekable();
         for index in 0..count {
-            match segments.next_if(|segment| segment.index == index) {
+            let segment = segments.next_if(|segment| segment.index == index);
+            tell(index, segment.is_some());
+            match segment {
                 Some(segment) => {
                     self.reply.raw(&visited[segment.start - self.start..segment.end - self.start]);
                 }
@@ -81,9 +95,12 @@ mod tests {
             let mut segments = Vec::new();
             let mut gather = Gather::new(&mut reply, &mut segments);
             for index in order {
-                gather.visit(index, index.to_string().as_bytes());
+                gather.visit(index, |reply| reply.bulk(index.to_string().as_bytes()));
             }
-            gather.finish(5);
+            let mut told = Vec::new();
+            gather.finish(5, |index, is_there| told.push((index, is_there)));
+            let expected = [(0, true), (1, false), (2, true), (3, true), (4, false)];
+            assert_eq!(told, expected);
             let expected = "+OK\r\n$1\r\n0\r\n$-1\r\n$1\r\n2\r\n$1\r\n3\r\n$-1\r\n";
             assert_eq!(String::from_utf8_lossy(reply.unsent()), expected);
         }

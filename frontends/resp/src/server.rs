@@ -60,6 +60,7 @@ impl Server {
         let mut config = config.clone();
         config.limits.clients = clients_within_descriptors(config.limits.clients);
         let shared = Arc::new(Shared::new(engine, host, &config, port, per_worker.len()));
+        shared.set_appendfsync(config.appendfsync)?;
         let mut server = Self { shared, threads: Vec::new() };
         for (index, listeners) in per_worker.into_iter().enumerate() {
             let shared = Arc::clone(&server.shared);

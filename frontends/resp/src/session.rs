@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use ferrokit_engine::{CommitTicket, KeyspaceId};
+use ferrokit_engine::KeyspaceId;
 
 use crate::batch::GETS_MAX;
 use crate::clients::Client;
+use crate::commands::Transacting;
 
 /// Whether a client wants replies (CLIENT REPLY).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +26,8 @@ pub(crate) struct Session {
     pub(crate) worker: usize,
     pub(crate) keyspace: KeyspaceId,
     pub(crate) replies: Replies,
-    /// What must be durable before the replies of the batch leave.
-    pub(crate) ticket: CommitTicket,
+    /// Present while it watches keys, or queues commands.
+    pub(crate) transacting: Option<Box<Transacting>>,
     /// GETs that may be put off to be run together.
     pub(crate) gets_max: usize,
     /// The connection ends after the replies written so far.
@@ -40,16 +41,16 @@ impl Session {
             worker,
             keyspace: KeyspaceId::DEFAULT,
             replies: Replies::On,
-            ticket: CommitTicket::NONE,
+            transacting: None,
             gets_max: GETS_MAX,
             is_closing: false,
         }
     }
 
-    /// Takes note of what a command saw or did.
+    /// Whether GETs are answered one like the other, so that several may be read at once.
     #[inline]
-    pub(crate) fn join(&mut self, ticket: CommitTicket) {
-        self.ticket = self.ticket.join(ticket);
+    pub(crate) fn may_defer_gets(&self) -> bool {
+        self.replies == Replies::On && self.transacting.is_none()
     }
 
     /// Whether the command in hand is answered; steps CLIENT REPLY SKIP.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use ferrokit_engine::{Durability, ExpiryClock, KvEngine, Result, UnixMillis, WriteOptions};
+use ferrokit_engine::{Durability, KvEngine, Result, UnixMillis};
+use ferrokit_redis::Store;
 use ferrokit_storage::Host;
 use tokio::sync::Notify;
 
@@ -12,18 +13,15 @@ use crate::config::{AppendFsync, Config, Limits};
 use crate::scan_cursors::ScanCursors;
 use crate::stats::WorkerStats;
 
-/// Databases, where the engine has as many keyspaces.
-const DATABASES: u32 = 16;
-
 /// The state of a server.
 pub(crate) struct Shared {
+    pub(crate) store: Store,
     pub(crate) engine: Arc<dyn KvEngine>,
     pub(crate) host: Host,
     pub(crate) engine_url: String,
     pub(crate) port: u16,
     pub(crate) bind: String,
     pub(crate) limits: Limits,
-    pub(crate) databases: u32,
     pub(crate) clients: Clients,
     pub(crate) cursors: ScanCursors,
     pub(crate) stats: Box<[WorkerStats]>,
@@ -35,7 +33,6 @@ pub(crate) struct Shared {
     pub(crate) shutdown_requested: Notify,
     /// Told once to each worker.
     pub(crate) stops: Box<[Notify]>,
-    clock: ExpiryClock,
     appendfsync: AtomicU8,
     /// The last sync of `appendfsync everysec` failed.
     is_sync_failing: AtomicBool,
@@ -52,7 +49,7 @@ impl Shared {
         let random = || host.env.random.next_u64();
         let bind: Vec<String> = config.bind.iter().map(ToString::to_string).collect();
         Self {
-            databases: DATABASES.min(engine.capabilities().max_keyspaces),
+            store: Store::new(Arc::clone(&engine), &host.env),
             engine,
             host: host.clone(),
             engine_url: config.engine.clone(),
@@ -66,7 +63,6 @@ impl Shared {
             uptime_secs: AtomicU64::new(0),
             shutdown_requested: Notify::new(),
             stops: (0..workers).map(|_| Notify::new()).collect(),
-            clock: ExpiryClock::new(Arc::clone(&host.env.clock), UnixMillis(0)),
             appendfsync: AtomicU8::new(config.appendfsync as u8),
             is_sync_failing: AtomicBool::new(false),
         }
@@ -74,7 +70,7 @@ impl Shared {
 
     /// The time expiry is reckoned from; it never goes back.
     pub(crate) fn now(&self) -> UnixMillis {
-        self.clock.now()
+        self.store.now()
     }
 
     /// Seconds since the start, to the second.
@@ -96,7 +92,7 @@ impl Shared {
     /// # Errors
     /// `Unsupported` where the engine cannot hold it.
     pub(crate) fn set_appendfsync(&self, setting: AppendFsync) -> Result<()> {
-        setting.durability_on(self.engine.capabilities())?;
+        self.store.set_durability(setting.durability_on(self.engine.capabilities())?)?;
         self.appendfsync.store(setting as u8, Ordering::Relaxed);
         Ok(())
     }
@@ -104,18 +100,6 @@ impl Shared {
     /// Whether writes survive the process at all.
     pub(crate) fn is_durable(&self) -> bool {
         self.engine.capabilities().strongest_durability > Durability::Memory
-    }
-
-    /// How a write is made now. Its ticket must be awaited before its reply leaves.
-    #[inline]
-    pub(crate) fn write_options(&self) -> WriteOptions {
-        let strongest = self.engine.capabilities().strongest_durability;
-        let wanted = match self.appendfsync() {
-            AppendFsync::Always => Durability::Synced,
-            AppendFsync::EverySecond | AppendFsync::No => Durability::Os,
-        };
-        // The setting was checked: only an engine that keeps nothing is asked for less.
-        WriteOptions::with_durability(wanted.min(strongest)).applied()
     }
 
     /// With `appendfsync everysec`, syncs what was written so far; for every second.
@@ -151,7 +135,7 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use ferrokit_engine::{KeyspaceId, KvEngineExt, Op, block_on};
+    use ferrokit_engine::{KeyspaceId, KvEngineExt, Op, WriteOptions, block_on};
     use ferrokit_storage::sim::{CrashMode, FaultKind, FaultPlan, OpKind, SimMachine};
 
     use super::*;
@@ -159,11 +143,13 @@ mod tests {
     fn on(machine: &SimMachine) -> Shared {
         let host = machine.host();
         let engine = ferrokit_engines::open(&host, "lsm:/data").unwrap();
-        Shared::new(engine, &host, &Config::default(), 0, 1)
+        let shared = Shared::new(engine, &host, &Config::default(), 0, 1);
+        shared.set_appendfsync(AppendFsync::EverySecond).unwrap();
+        shared
     }
 
     fn put(shared: &Shared, key: &[u8]) {
-        let options = shared.write_options();
+        let options = WriteOptions::with_durability(shared.store.durability()).applied();
         let write = shared.engine.put(KeyspaceId::DEFAULT, key, b"v", None, &options);
         shared.host.wait(write).unwrap();
     }

@@ -1,5 +1,6 @@
 //! [`WorkerStats`]: counters, one set per worker on cache lines of its own.
 
+use ferrokit_redis::Tally;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A counter that one thread adds to and any thread reads.
@@ -33,6 +34,8 @@ pub(crate) struct WorkerStats {
     pub(crate) output_bytes: Counter,
     pub(crate) keyspace_hits: Counter,
     pub(crate) keyspace_misses: Counter,
+    /// Keys changed.
+    pub(crate) changes: Counter,
     /// Commands in the last whole second.
     pub(crate) commands_per_second: Counter,
     /// Clients disconnected at an output limit.
@@ -40,6 +43,19 @@ pub(crate) struct WorkerStats {
 }
 
 impl WorkerStats {
+    /// Counts what commands did.
+    pub(crate) fn add(&self, tally: &Tally) {
+        for (counter, count) in [
+            (&self.keyspace_hits, tally.hits),
+            (&self.keyspace_misses, tally.misses),
+            (&self.changes, tally.changes),
+        ] {
+            if count > 0 {
+                counter.add(count);
+            }
+        }
+    }
+
     /// `CONFIG RESETSTAT`.
     pub(crate) fn reset(&self) {
         for counter in [

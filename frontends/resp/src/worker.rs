@@ -167,6 +167,7 @@ async fn keep_house(worker: Rc<Worker>) {
         shared.uptime_secs.fetch_max(now, Ordering::Relaxed);
         cut_off(&worker, shared.uptime());
         if worker.index == 0 {
+            shared.store.tick();
             shared.sync_if_due().await;
         }
     }

@@ -251,12 +251,8 @@ pub(super) fn get_keys(cx: &mut Context<'_>) -> Outcome {
     if !row.admits(len) {
         return Err(Refusal::text("ERR Invalid number of arguments specified for command"));
     }
-    let last = match usize::try_from(row.keys.last) {
-        Ok(last) => last,
-        Err(_) => len.saturating_sub(row.keys.last.unsigned_abs() as usize),
-    };
-    let keys = (row.keys.first..=last).step_by(row.keys.step);
-    cx.reply.array(keys.clone().count());
-    keys.for_each(|index| cx.reply.bulk(cx.args.at(index + 2)));
+    let keys: Vec<&[u8]> = table::keys(row, cx.args.tail(2)).collect();
+    cx.reply.array(keys.len());
+    keys.into_iter().for_each(|key| cx.reply.bulk(key));
     Ok(())
 }

@@ -68,7 +68,7 @@ const PARAMETERS: &[Parameter] = &[
     ("appendonly", |shared| yes_or_no(shared.is_durable())),
     ("bind", |shared| shared.bind.clone()),
     ("client-query-buffer-limit", |shared| shared.limits.request.request_bytes.to_string()),
-    ("databases", |shared| shared.databases.to_string()),
+    ("databases", |shared| shared.store.databases().to_string()),
     ("engine", |shared| shared.engine_url.clone()),
     ("io-threads", |shared| shared.stats.len().to_string()),
     ("maxclients", |shared| shared.clients.limit().to_string()),

@@ -179,6 +179,7 @@ pub(super) fn quit(cx: &mut Context<'_>) -> Outcome {
 }
 
 pub(super) fn reset(cx: &mut Context<'_>) -> Outcome {
+    super::end_transaction(cx.shared, cx.session);
     let client = &cx.session.client;
     client.change_identity(|identity| identity.name.clear());
     client.protocol.store(2, Ordering::Relaxed);

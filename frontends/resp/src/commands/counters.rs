@@ -1,11 +1,9 @@
 //! Numbers: INCR and its like.
 
-use ferrokit_engine::{Entry, Update};
+use ferrokit_redis::decimal::Number;
 
 use super::table::{CommandInfo, Keys, category, flag};
 use super::{Context, Handler, Outcome, Refusal};
-use crate::resp::{parse_integer, push_integer};
-use ferrokit_redis::decimal::{self, Number};
 
 const COUNTER: CommandInfo = CommandInfo {
     flags: flag::WRITE | flag::DENYOOM | flag::FAST,
@@ -79,47 +77,14 @@ pub(super) async fn decr_by(cx: &mut Context<'_>) -> Outcome {
 }
 
 async fn add(cx: &mut Context<'_>, delta: i64) -> Outcome {
-    let mut sum = Err(Refusal::NOT_AN_INTEGER);
-    let mut change = |current: Option<Entry<'_>>, out: &mut Vec<u8>| {
-        sum = current
-            .map_or(Some(0), |entry| parse_integer(entry.value))
-            .ok_or(Refusal::NOT_AN_INTEGER)
-            .and_then(|number| {
-                number
-                    .checked_add(delta)
-                    .ok_or(Refusal::text("ERR increment or decrement would overflow"))
-            });
-        match &sum {
-            Ok(sum) => push_integer(out, *sum),
-            Err(_) => return Update::Keep,
-        }
-        Update::Put { expire_at: current.and_then(|entry| entry.expire_at) }
-    };
-    let written = cx.update(cx.args.at(1), &mut change).await?;
-    cx.session.join(written.ticket);
-    cx.reply.integer(sum?);
+    let sum = cx.db.incr_by(cx.args.at(1), delta).await?;
+    cx.reply.integer(sum);
     Ok(())
 }
 
 pub(super) async fn incr_by_float(cx: &mut Context<'_>) -> Outcome {
     let delta = Number::parse(cx.args.at(2)).ok_or(Refusal::NOT_A_FLOAT)?;
-    let mut sum = Err(Refusal::NOT_A_FLOAT);
-    let mut change = |current: Option<Entry<'_>>, out: &mut Vec<u8>| {
-        sum = current
-            .map_or(Some(Number::Fixed(0)), |entry| Number::parse(entry.value))
-            .ok_or(Refusal::NOT_A_FLOAT)
-            .and_then(|number| {
-                decimal::add(number, delta)
-                    .ok_or(Refusal::text("ERR increment would produce NaN or Infinity"))
-            });
-        match &sum {
-            Ok(sum) => out.extend_from_slice(sum.as_bytes()),
-            Err(_) => return Update::Keep,
-        }
-        Update::Put { expire_at: current.and_then(|entry| entry.expire_at) }
-    };
-    let written = cx.update(cx.args.at(1), &mut change).await?;
-    cx.session.join(written.ticket);
-    cx.reply.bulk(sum?.as_bytes());
+    let sum = cx.db.incr_by_float(cx.args.at(1), delta).await?;
+    cx.reply.bulk(sum.as_bytes());
     Ok(())
 }

@@ -71,11 +71,7 @@ pub(super) fn select(cx: &mut Context<'_>) -> Outcome {
 }
 
 fn database(cx: &Context<'_>, index: i32) -> Result<KeyspaceId, Refusal> {
-    u32::try_from(index)
-        .ok()
-        .filter(|index| *index < cx.shared.databases)
-        .map(KeyspaceId)
-        .ok_or(Refusal::NO_SUCH_DATABASE)
+    cx.shared.store.database(i64::from(index))
 }
 
 pub(super) async fn swap_db(cx: &mut Context<'_>) -> Outcome {
@@ -87,9 +83,7 @@ pub(super) async fn swap_db(cx: &mut Context<'_>) -> Outcome {
     let first = parse(1, "ERR invalid first DB index")?;
     let second = parse(2, "ERR invalid second DB index")?;
     let (first, second) = (database(cx, first)?, database(cx, second)?);
-    let options = cx.shared.write_options();
-    let written = cx.shared.engine.swap_keyspaces(first, second, &options).await?;
-    cx.session.join(written.ticket);
+    cx.db.swap(first, second).await?;
     cx.reply.ok();
     Ok(())
 }
@@ -109,30 +103,20 @@ fn check_flush_option(cx: &Context<'_>) -> Result<(), Refusal> {
 
 pub(super) async fn flush_db(cx: &mut Context<'_>) -> Outcome {
     check_flush_option(cx)?;
-    clear(cx, cx.session.keyspace).await?;
+    cx.db.flush().await?;
     cx.reply.ok();
     Ok(())
 }
 
-/// Empties database after database, each at once.
 pub(super) async fn flush_all(cx: &mut Context<'_>) -> Outcome {
     check_flush_option(cx)?;
-    for id in 0..cx.shared.databases {
-        clear(cx, KeyspaceId(id)).await?;
-    }
+    cx.db.flush_all().await?;
     cx.reply.ok();
-    Ok(())
-}
-
-async fn clear(cx: &mut Context<'_>, keyspace: KeyspaceId) -> Outcome {
-    let options = cx.shared.write_options();
-    let written = cx.shared.engine.clear_keyspace(keyspace, &options).await?;
-    cx.session.join(written.ticket);
     Ok(())
 }
 
 pub(super) async fn db_size(cx: &mut Context<'_>) -> Outcome {
-    let len = cx.shared.engine.keyspace_len(cx.session.keyspace).await?;
+    let len = cx.db.len().await?;
     cx.reply.integer(i64::try_from(len.entries).unwrap_or(i64::MAX));
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Expiry: EXPIRE, TTL and their like.
 
-use ferrokit_engine::{Entry, ReadOptions, UnixMillis, Update};
+use ferrokit_engine::UnixMillis;
+use ferrokit_redis::keys::ExpireConditions;
 
 use super::expire_time::{self, Unit};
 use super::table::{CommandInfo, Keys, category, flag};
@@ -105,93 +106,44 @@ pub(super) async fn pexpire_at(cx: &mut Context<'_>) -> Outcome {
     set_expiry(cx, Unit::UnixMillis).await
 }
 
-/// When EXPIRE changes the expiry.
-#[derive(Debug, Clone, Copy, Default)]
-struct Conditions {
-    /// NX: there is none.
-    absent: bool,
-    /// XX: there is one.
-    present: bool,
-    /// GT: the new one is later; none is latest.
-    later: bool,
-    /// LT: the new one is earlier.
-    earlier: bool,
-}
-
-impl Conditions {
-    fn parse(cx: &Context<'_>) -> Result<Self, Refusal> {
-        let mut conditions = Self::default();
-        for option in cx.args.from(3) {
-            let flag = if option.eq_ignore_ascii_case(b"nx") {
-                &mut conditions.absent
-            } else if option.eq_ignore_ascii_case(b"xx") {
-                &mut conditions.present
-            } else if option.eq_ignore_ascii_case(b"gt") {
-                &mut conditions.later
-            } else if option.eq_ignore_ascii_case(b"lt") {
-                &mut conditions.earlier
-            } else {
-                let option = String::from_utf8_lossy(option.get(..128).unwrap_or(option));
-                return Err(Refusal::Text(format!("ERR Unsupported option {option}").into()));
-            };
-            *flag = true;
-        }
-        if conditions.absent && (conditions.present || conditions.later || conditions.earlier) {
-            return Err(Refusal::text(
-                "ERR NX and XX, GT or LT options at the same time are not compatible",
-            ));
-        }
-        if conditions.later && conditions.earlier {
-            return Err(Refusal::text("ERR GT and LT options at the same time are not compatible"));
-        }
-        Ok(conditions)
+fn conditions(cx: &Context<'_>) -> Result<ExpireConditions, Refusal> {
+    let mut conditions = ExpireConditions::default();
+    for option in cx.args.from(3) {
+        let flag = if option.eq_ignore_ascii_case(b"nx") {
+            &mut conditions.absent
+        } else if option.eq_ignore_ascii_case(b"xx") {
+            &mut conditions.present
+        } else if option.eq_ignore_ascii_case(b"gt") {
+            &mut conditions.later
+        } else if option.eq_ignore_ascii_case(b"lt") {
+            &mut conditions.earlier
+        } else {
+            let option = String::from_utf8_lossy(option.get(..128).unwrap_or(option));
+            return Err(Refusal::Text(format!("ERR Unsupported option {option}").into()));
+        };
+        *flag = true;
     }
-
-    fn hold(self, current: Option<UnixMillis>, new: UnixMillis) -> bool {
-        !(self.absent && current.is_some()
-            || self.present && current.is_none()
-            || self.later && current.is_none_or(|current| new <= current)
-            || self.earlier && current.is_some_and(|current| new >= current))
+    if conditions.absent && (conditions.present || conditions.later || conditions.earlier) {
+        return Err(Refusal::text(
+            "ERR NX and XX, GT or LT options at the same time are not compatible",
+        ));
     }
+    if conditions.later && conditions.earlier {
+        return Err(Refusal::text("ERR GT and LT options at the same time are not compatible"));
+    }
+    Ok(conditions)
 }
 
 async fn set_expiry(cx: &mut Context<'_>, unit: Unit) -> Outcome {
-    let conditions = Conditions::parse(cx)?;
-    let now = cx.shared.now();
-    let at = expire_time::any(cx.integer(2)?, unit, now, cx.info.name)?;
-    let mut is_set = false;
-    let mut change = |current: Option<Entry<'_>>, out: &mut Vec<u8>| {
-        is_set = current.is_some_and(|entry| conditions.hold(entry.expire_at, at));
-        match current {
-            Some(_) if is_set && at <= now => Update::Delete,
-            Some(entry) if is_set => {
-                out.extend_from_slice(entry.value);
-                Update::Put { expire_at: Some(at) }
-            }
-            _ => Update::Keep,
-        }
-    };
-    let written = cx.update(cx.args.at(1), &mut change).await?;
-    cx.session.join(written.ticket);
+    let conditions = conditions(cx)?;
+    let at = expire_time::any(cx.integer(2)?, unit, cx.shared.now(), cx.info.name)?;
+    let is_set = cx.db.expire(cx.args.at(1), at, conditions).await?;
     cx.reply.integer(i64::from(is_set));
     Ok(())
 }
 
 pub(super) async fn persist(cx: &mut Context<'_>) -> Outcome {
-    let mut had_expiry = false;
-    let mut change = |current: Option<Entry<'_>>, out: &mut Vec<u8>| {
-        let expiring = current.filter(|entry| entry.expire_at.is_some());
-        had_expiry = expiring.is_some();
-        match expiring {
-            Some(entry) => {
-                out.extend_from_slice(entry.value);
-                Update::Put { expire_at: None }
-            }
-            None => Update::Keep,
-        }
-    };
-    let written = cx.update(cx.args.at(1), &mut change).await?;
-    cx.session.join(written.ticket);
+    let had_expiry = cx.db.persist(cx.args.at(1)).await?;
     cx.reply.integer(i64::from(had_expiry));
     Ok(())
 }
@@ -216,17 +168,11 @@ pub(super) async fn pexpire_time(cx: &mut Context<'_>) -> Outcome {
 
 /// -2 without the key, -1 without an expiry, else what `of` makes of it.
 async fn tell(cx: &mut Context<'_>, of: impl Fn(UnixMillis) -> u64) -> Outcome {
-    let mut expire_at = None;
-    let mut visit = |entry: Entry<'_>| expire_at = entry.expire_at;
-    let (keyspace, key) = (cx.session.keyspace, cx.args.at(1));
-    let read = cx.shared.engine.get_with(keyspace, key, &ReadOptions::APPLIED, &mut visit);
-    let seen = read.await?;
-    cx.session.join(seen.ticket);
-    cx.count_reads(seen.found, 1 - seen.found.min(1));
+    let expire_at = cx.db.expire_time(cx.args.at(1)).await?;
     cx.reply.integer(match expire_at {
-        _ if seen.found == 0 => -2,
-        None => -1,
-        Some(at) => i64::try_from(of(at)).unwrap_or(i64::MAX),
+        None => -2,
+        Some(None) => -1,
+        Some(Some(at)) => i64::try_from(of(at)).unwrap_or(i64::MAX),
     });
     Ok(())
 }

@@ -212,7 +212,7 @@ fn engine(cx: &Context<'_>, out: &mut String) {
 
 async fn keyspace(cx: &Context<'_>, out: &mut String) -> Outcome {
     title(out, "Keyspace", &[]);
-    for id in 0..cx.shared.databases {
+    for id in 0..cx.shared.store.databases() {
         let len = cx.shared.engine.keyspace_len(KeyspaceId(id)).await?;
         if len.entries > 0 {
             let _ = write!(out, "db{id}:keys={}\r\n", len.entries);

@@ -1,9 +1,9 @@
-//! Keys of any type: DEL, EXISTS, TYPE.
+//! Keys of any type: DEL, EXISTS, TYPE, RENAME, COPY.
 
-use ferrokit_engine::{Entry, ReadOptions};
+use ferrokit_engine::KeyspaceId;
 
 use super::table::{CommandInfo, Keys, category, flag};
-use super::{Context, Handler, Outcome};
+use super::{Context, Handler, Outcome, Refusal};
 
 const KEYS: CommandInfo =
     CommandInfo { group: "generic", categories: category::KEYSPACE, ..CommandInfo::DEFAULT };
@@ -52,45 +52,140 @@ pub(super) const ROWS: &[CommandInfo] = &[
         handler: Handler::Del,
         ..KEYS
     },
+    CommandInfo {
+        name: "copy",
+        arity: -3,
+        flags: flag::WRITE | flag::DENYOOM,
+        keys: Keys { last: 2, ..Keys::one(&["RO", "access"]) },
+        since: "6.2.0",
+        complexity: "O(N) worst case for collections, where N is the number of nested items. O(1) \
+                     for string values.",
+        summary: "Copies the value of a key to a new key.",
+        handler: Handler::Copy,
+        ..KEYS
+    },
+    CommandInfo {
+        name: "move",
+        arity: 3,
+        flags: flag::WRITE | flag::FAST,
+        keys: Keys::one(&["RW", "access", "delete"]),
+        summary: "Moves a key to another database.",
+        handler: Handler::Move,
+        ..KEYS
+    },
+    CommandInfo {
+        name: "rename",
+        arity: 3,
+        flags: flag::WRITE,
+        keys: Keys { last: 2, ..Keys::one(&["RW", "access", "delete"]) },
+        summary: "Renames a key and overwrites the destination.",
+        handler: Handler::Rename,
+        ..KEYS
+    },
+    CommandInfo {
+        name: "renamenx",
+        arity: 3,
+        flags: flag::WRITE | flag::FAST,
+        keys: Keys { last: 2, ..Keys::one(&["RW", "access", "delete"]) },
+        summary: "Renames a key only when the target key name doesn't exist.",
+        handler: Handler::RenameNx,
+        ..KEYS
+    },
+    CommandInfo {
+        name: "touch",
+        arity: -2,
+        flags: flag::READONLY | flag::FAST,
+        keys: Keys::all(1, &["RO"]),
+        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
+        since: "3.2.1",
+        complexity: "O(N) where N is the number of keys that will be touched.",
+        summary: "Returns the number of existing keys out of those specified after updating the \
+                  time they were last accessed.",
+        handler: Handler::Touch,
+        ..KEYS
+    },
 ];
 
-/// Deletes key after key: the count is exact, each deletion is atomic, and others may see some keys
-/// gone and later ones still there.
+/// Several keys are removed at once.
 pub(super) async fn del(cx: &mut Context<'_>) -> Outcome {
-    let options = cx.shared.write_options().reporting_existed();
-    let mut deleted = 0;
-    for key in cx.args.from(1) {
-        let written = cx.shared.engine.delete(cx.session.keyspace, key, &options).await?;
-        cx.session.join(written.ticket);
-        deleted += usize::from(written.existed == Some(true));
-    }
+    let keys: Vec<&[u8]> = cx.args.from(1).collect();
+    let deleted = cx.db.delete(&keys).await?;
     cx.reply.count(deleted);
     Ok(())
 }
 
 /// A key that is given twice counts twice.
 pub(super) async fn exists(cx: &mut Context<'_>) -> Outcome {
+    count_existing(cx, false).await
+}
+
+pub(super) async fn touch(cx: &mut Context<'_>) -> Outcome {
+    count_existing(cx, true).await
+}
+
+async fn count_existing(cx: &mut Context<'_>, touches: bool) -> Outcome {
     let mut keys = cx.scratch.take_keys();
     keys.extend(cx.args.from(1));
-    let mut found = 0;
-    let mut visit = |_: usize, _: Entry<'_>| found += 1;
-    let options = ReadOptions::APPLIED;
-    let read =
-        cx.shared.engine.get_many_with(cx.session.keyspace, &keys, &options, &mut visit).await;
-    let asked = keys.len();
+    let found = cx.db.exist(&keys, touches).await;
     cx.scratch.give_back_keys(keys);
-    cx.session.join(read?.ticket);
-    cx.count_reads(found, asked - found.min(asked));
-    cx.reply.count(found);
+    cx.reply.count(found?);
     Ok(())
 }
 
 pub(super) async fn key_type(cx: &mut Context<'_>) -> Outcome {
-    let mut visit = |_: Entry<'_>| {};
-    let (keyspace, key) = (cx.session.keyspace, cx.args.at(1));
-    let read = cx.shared.engine.get_with(keyspace, key, &ReadOptions::APPLIED, &mut visit);
-    let seen = read.await?;
-    cx.session.join(seen.ticket);
-    cx.reply.status(if seen.found > 0 { "string" } else { "none" });
+    let info = cx.db.key_info(cx.args.at(1)).await?;
+    let kind = info.map(|info| info.kind.map_or("unknown", ferrokit_redis::Type::name));
+    cx.reply.status(kind.unwrap_or("none"));
     Ok(())
+}
+
+pub(super) async fn rename(cx: &mut Context<'_>) -> Outcome {
+    cx.db.rename(cx.args.at(1), cx.args.at(2), false).await?;
+    cx.reply.ok();
+    Ok(())
+}
+
+pub(super) async fn rename_nx(cx: &mut Context<'_>) -> Outcome {
+    let is_renamed = cx.db.rename(cx.args.at(1), cx.args.at(2), true).await?;
+    cx.reply.integer(i64::from(is_renamed));
+    Ok(())
+}
+
+const SAME_OBJECT: Refusal = Refusal::text("ERR source and destination objects are the same");
+
+pub(super) async fn copy(cx: &mut Context<'_>) -> Outcome {
+    let (from, to) = (cx.args.at(1), cx.args.at(2));
+    let (mut keyspace, mut replaces) = (cx.session.keyspace, false);
+    let mut index = 3;
+    while let Some(option) = cx.args.get(index) {
+        if option.eq_ignore_ascii_case(b"replace") {
+            replaces = true;
+        } else if option.eq_ignore_ascii_case(b"db") && index + 1 < cx.args.len() {
+            index += 1;
+            keyspace = database(cx, index)?;
+        } else {
+            return Err(Refusal::SYNTAX);
+        }
+        index += 1;
+    }
+    if keyspace == cx.session.keyspace && from == to {
+        return Err(SAME_OBJECT);
+    }
+    let is_copied = cx.db.copy(from, (keyspace, to), replaces).await?;
+    cx.reply.integer(i64::from(is_copied));
+    Ok(())
+}
+
+pub(super) async fn move_key(cx: &mut Context<'_>) -> Outcome {
+    let keyspace = database(cx, 2)?;
+    if keyspace == cx.session.keyspace {
+        return Err(SAME_OBJECT);
+    }
+    let is_moved = cx.db.move_to(cx.args.at(1), keyspace).await?;
+    cx.reply.integer(i64::from(is_moved));
+    Ok(())
+}
+
+fn database(cx: &Context<'_>, argument: usize) -> Result<KeyspaceId, Refusal> {
+    cx.shared.store.database(cx.integer(argument)?)
 }

@@ -19,10 +19,9 @@ mod scan;
 mod server;
 mod strings;
 mod table;
+mod transactions;
 
-use std::borrow::Cow;
-
-use ferrokit_engine::{Error, ErrorKind, Op, Update, Written};
+use ferrokit_redis::{ClientId, Db, Refusal, Tally};
 
 use crate::resp::{Command, Reply, parse_integer};
 use crate::session::Session;
@@ -32,11 +31,14 @@ use crate::workspace::Scratch;
 
 pub(crate) use strings::get_run;
 use table::CommandInfo;
+pub(crate) use transactions::{Transacting, end as end_transaction};
 
 /// What a command works with.
 pub(crate) struct Context<'c> {
     pub(crate) shared: &'c Shared,
     pub(crate) session: &'c mut Session,
+    /// The session's database, inside the transaction under way, if there is one.
+    pub(crate) db: Db<'c>,
     pub(crate) reply: &'c mut Reply,
     pub(crate) scratch: &'c mut Scratch,
     pub(crate) args: Command<'c>,
@@ -48,35 +50,17 @@ impl<'c> Context<'c> {
     pub(crate) fn new(
         shared: &'c Shared,
         session: &'c mut Session,
+        tally: &'c mut Tally,
         reply: &'c mut Reply,
         scratch: &'c mut Scratch,
         args: Command<'c>,
     ) -> Self {
-        Self { shared, session, reply, scratch, args, info: table::UNKNOWN }
+        let db = shared.store.db(session.keyspace, ClientId(session.client.id), tally);
+        Self { shared, session, db, reply, scratch, args, info: table::UNKNOWN }
     }
 
     fn stats(&self) -> &'c WorkerStats {
         &self.shared.stats[self.session.worker]
-    }
-
-    /// Begins an update of a key of the session's database.
-    fn update<'a>(&self, key: &'a [u8], change: &'a mut Change<'a>) -> Op<'a, Written>
-    where
-        'c: 'a,
-    {
-        let shared = self.shared;
-        shared.engine.update(self.session.keyspace, key, &shared.write_options(), change)
-    }
-
-    /// Counts a read of keys.
-    fn count_reads(&self, found: usize, missed: usize) {
-        let stats = self.stats();
-        if found > 0 {
-            stats.keyspace_hits.add(found as u64);
-        }
-        if missed > 0 {
-            stats.keyspace_misses.add(missed as u64);
-        }
     }
 
     /// Argument `index` as an integer.
@@ -85,70 +69,20 @@ impl<'c> Context<'c> {
     }
 }
 
-/// What an update does to an entry; see [`KvEngine::update`](ferrokit_engine::KvEngine::update).
-type Change<'a> = dyn FnMut(Option<ferrokit_engine::Entry<'_>>, &mut Vec<u8>) -> Update + Send + 'a;
-
 /// A command's end: its reply is written, or it is refused.
 type Outcome = Result<(), Refusal>;
 
-/// Why a command was refused.
-#[derive(Debug)]
-pub(crate) enum Refusal {
-    /// In these words, the code first.
-    Text(Cow<'static, str>),
-    /// By the engine.
-    Engine(Error),
-}
-
-impl Refusal {
-    const SYNTAX: Self = Self::Text(Cow::Borrowed("ERR syntax error"));
-    const NOT_AN_INTEGER: Self =
-        Self::Text(Cow::Borrowed("ERR value is not an integer or out of range"));
-    const NOT_A_FLOAT: Self = Self::Text(Cow::Borrowed("ERR value is not a valid float"));
-    const NO_SUCH_DATABASE: Self = Self::Text(Cow::Borrowed("ERR DB index is out of range"));
-
-    const fn text(text: &'static str) -> Self {
-        Self::Text(Cow::Borrowed(text))
-    }
-
-    /// As a client sees it.
-    fn into_text(self) -> Cow<'static, str> {
-        match self {
-            Self::Text(text) => text,
-            Self::Engine(error) => engine_error_text(&error).into(),
-        }
-    }
-
-    fn wrong_arity(name: &str) -> Self {
-        Self::Text(format!("ERR wrong number of arguments for '{name}' command").into())
-    }
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self::Engine(error)
-    }
-}
-
-/// An engine's error as a client sees it.
-pub(crate) fn engine_error_text(error: &Error) -> String {
-    let code = match error.kind() {
-        ErrorKind::Poisoned | ErrorKind::Corruption | ErrorKind::Io => "MISCONF",
-        ErrorKind::OutOfSpace => "OOM",
-        ErrorKind::Busy | ErrorKind::Conflict => "TRYAGAIN",
-        _ => "ERR",
-    };
-    format!("{code} {error}")
-}
-
-/// Runs one request and writes its reply.
+/// Runs one request and writes its reply, or queues it.
 pub(crate) async fn execute(cx: &mut Context<'_>) {
     let mark = cx.reply.mark();
     let outcome = match table::find(cx.args) {
         Ok(info) => {
             cx.info = info;
             cx.session.client.set_last_command(info.name);
-            info.handler.run(cx).await
+            if !transactions::is_to_be_queued(cx) {
+                return run(cx).await;
+            }
+            transactions::queue(cx)
         }
         Err(_) if is_http(cx.args.at(0)) => {
             let client = &cx.session.client.peer;
@@ -156,13 +90,29 @@ pub(crate) async fn execute(cx: &mut Context<'_>) {
             cx.session.is_closing = true;
             return;
         }
-        Err(refusal) => Err(refusal),
+        Err(refusal) => {
+            transactions::spoil(cx.session);
+            Err(refusal)
+        }
     };
     if let Err(refusal) = outcome {
-        cx.stats().errors.add(1);
-        cx.reply.rewind(mark);
-        cx.reply.error(&refusal.into_text());
+        refuse(cx, mark, refusal);
     }
+}
+
+/// Runs the command in hand, whose row was found, and writes its reply.
+async fn run(cx: &mut Context<'_>) {
+    let mark = cx.reply.mark();
+    if let Err(refusal) = cx.info.handler.run(cx).await {
+        refuse(cx, mark, refusal);
+    }
+}
+
+#[cold]
+fn refuse(cx: &mut Context<'_>, mark: usize, refusal: Refusal) {
+    cx.stats().errors.add(1);
+    cx.reply.rewind(mark);
+    cx.reply.error(&refusal.into_text());
 }
 
 /// Whether a "command" is a line of an HTTP request: somebody makes a browser talk to us.
@@ -213,17 +163,20 @@ handlers! {
     ConfigRewrite => now config::rewrite,
     ConfigSet => now config::set,
     Container => now command::container,
+    Copy => boxed keys::copy,
     DbSize => op databases::db_size,
     Decr => op counters::decr,
     DecrBy => op counters::decr_by,
-    Del => op keys::del,
+    Del => boxed keys::del,
+    Discard => now transactions::discard,
     Echo => now connection::echo,
+    Exec => boxed transactions::exec,
     Exists => op keys::exists,
     Expire => op expiry::expire,
     ExpireAt => op expiry::expire_at,
     ExpireTime => op expiry::expire_time,
     FlushAll => boxed databases::flush_all,
-    FlushDb => op databases::flush_db,
+    FlushDb => boxed databases::flush_db,
     Get => op strings::get,
     GetDel => op strings::get_del,
     GetEx => op strings::get_ex,
@@ -235,7 +188,10 @@ handlers! {
     IncrByFloat => boxed counters::incr_by_float,
     Info => boxed info::info,
     MGet => op strings::mget,
-    MSet => op strings::mset,
+    MSet => boxed strings::mset,
+    MSetNx => boxed strings::mset_nx,
+    Move => boxed keys::move_key,
+    Multi => now transactions::multi,
     PExpire => op expiry::pexpire,
     PExpireAt => op expiry::pexpire_at,
     PExpireTime => op expiry::pexpire_time,
@@ -243,6 +199,8 @@ handlers! {
     Persist => op expiry::persist,
     Ping => now connection::ping,
     Pttl => op expiry::pttl,
+    Rename => boxed keys::rename,
+    RenameNx => boxed keys::rename_nx,
     Quit => now connection::quit,
     Reset => now connection::reset,
     Auth => now connection::auth,
@@ -251,10 +209,14 @@ handlers! {
     Set => op strings::set,
     SetEx => op strings::set_ex,
     SetNx => op strings::set_nx,
+    SetRange => op strings::set_range,
     Shutdown => now server::shutdown,
     StrLen => op strings::str_len,
-    SwapDb => op databases::swap_db,
+    SwapDb => boxed databases::swap_db,
+    Touch => op keys::touch,
     Time => now server::time,
     Ttl => op expiry::ttl,
     Type => op keys::key_type,
+    Unwatch => now transactions::unwatch,
+    Watch => boxed transactions::watch,
 }

@@ -1,7 +1,7 @@
 //! SCAN.
 
-use ferrokit_engine::{Entry, ReadOptions, SweepCursor, Swept};
-use ferrokit_redis::glob;
+use ferrokit_engine::{Entry, SweepCursor, Swept};
+use ferrokit_redis::{Type, Value, glob};
 
 use super::table::{CommandInfo, category, flag};
 use super::{Context, Handler, Outcome, Refusal};
@@ -29,17 +29,22 @@ pub(super) const ROWS: &[CommandInfo] = &[CommandInfo {
 struct ScanOptions<'c> {
     pattern: Option<&'c [u8]>,
     budget: usize,
-    wants_strings: bool,
+    /// In lower case.
+    kind: Option<Vec<u8>>,
 }
 
 impl ScanOptions<'_> {
-    fn wants(&self, key: &[u8]) -> bool {
-        self.wants_strings && self.pattern.is_none_or(|pattern| glob::matches(pattern, key))
+    fn wants(&self, key: &[u8], entry: Entry<'_>) -> bool {
+        self.pattern.is_none_or(|pattern| glob::matches(pattern, key))
+            && self.kind.as_deref().is_none_or(|kind| {
+                let name = Value::decode(entry.value).kind().map(Type::name);
+                name.is_some_and(|name| kind == name.as_bytes())
+            })
     }
 }
 
 fn parse<'c>(cx: &Context<'c>) -> Result<ScanOptions<'c>, Refusal> {
-    let mut options = ScanOptions { pattern: None, budget: COUNT, wants_strings: true };
+    let mut options = ScanOptions { pattern: None, budget: COUNT, kind: None };
     for index in (2..cx.args.len()).step_by(2) {
         let (option, Some(value)) = (cx.args.at(index), cx.args.get(index + 1)) else {
             return Err(Refusal::SYNTAX);
@@ -53,7 +58,7 @@ fn parse<'c>(cx: &Context<'c>) -> Result<ScanOptions<'c>, Refusal> {
         } else if option.eq_ignore_ascii_case(b"match") {
             options.pattern = (value != b"*").then_some(value);
         } else if option.eq_ignore_ascii_case(b"type") {
-            options.wants_strings = value.eq_ignore_ascii_case(b"string");
+            options.kind = Some(value.to_ascii_lowercase());
         } else {
             return Err(Refusal::SYNTAX);
         }
@@ -76,7 +81,6 @@ pub(super) async fn scan(cx: &mut Context<'_>) -> Outcome {
         ))?,
     };
     let step = sweep(cx, &cursor, &options).await?;
-    cx.session.join(step.swept.ticket);
     let next = step.swept.next.map_or(0, |next| cx.shared.cursors.insert(keyspace, next));
     if step.keys.has_overflowed() {
         cx.reply.overflow();
@@ -103,7 +107,7 @@ struct Step {
 /// A visitor cannot end a sweep, so one that finds too much is thrown away and repeated over the
 /// entries that did fit, at least one: each try is at most half as long as the one before.
 async fn sweep(
-    cx: &Context<'_>,
+    cx: &mut Context<'_>,
     cursor: &SweepCursor,
     options: &ScanOptions<'_>,
 ) -> Result<Step, Refusal> {
@@ -114,15 +118,14 @@ async fn sweep(
         let limit_bytes = if is_last_try { limits.output_hard_bytes } else { limits.scan_bytes };
         let mut keys = Reply::new(Protocol::Resp2, limit_bytes);
         let (mut count, mut fitting) = (0, 0);
-        let mut visit = |key: &[u8], _: Entry<'_>| {
-            if options.wants(key) {
+        let mut visit = |key: &[u8], entry: Entry<'_>| {
+            if options.wants(key, entry) {
                 keys.bulk(key);
                 count += 1;
             }
             fitting += usize::from(!keys.has_overflowed());
         };
-        let (keyspace, read) = (cx.session.keyspace, ReadOptions::APPLIED);
-        let swept = cx.shared.engine.sweep(keyspace, cursor, budget, &read, &mut visit).await?;
+        let swept = cx.db.sweep(cursor, budget, &mut visit).await?;
         if is_last_try || !keys.has_overflowed() {
             return Ok(Step { swept, keys, count });
         }

@@ -1,14 +1,14 @@
 //! Strings: GET, SET and their like.
 
-use ferrokit_engine::{Entry, KeyspaceId, ReadOptions, UnixMillis, Update};
+use ferrokit_engine::Entry;
+use ferrokit_redis::strings::{Condition, Expiry, SetOptions, StringEntry};
+use ferrokit_redis::{Db, ManyVisitor};
 
 use super::expire_time::{self, Unit};
 use super::table::{CommandInfo, Keys, category, flag};
 use super::{Context, Handler, Outcome, Refusal};
 use crate::gather::Gather;
 use crate::resp::Reply;
-use crate::session::Session;
-use crate::shared::Shared;
 use crate::workspace::Scratch;
 
 const STRING: CommandInfo =
@@ -101,6 +101,18 @@ pub(super) const ROWS: &[CommandInfo] = &[
         ..STRING
     },
     CommandInfo {
+        name: "msetnx",
+        arity: -3,
+        flags: flag::WRITE | flag::DENYOOM,
+        keys: Keys::all(2, &["OW", "insert"]),
+        since: "1.0.1",
+        complexity: "O(N) where N is the number of keys to set.",
+        summary: "Atomically modifies the string values of one or more keys only when all keys \
+                  don't exist.",
+        handler: Handler::MSetNx,
+        ..STRING
+    },
+    CommandInfo {
         name: "psetex",
         arity: 4,
         flags: flag::WRITE | flag::DENYOOM,
@@ -142,6 +154,20 @@ pub(super) const ROWS: &[CommandInfo] = &[
         ..STRING
     },
     CommandInfo {
+        name: "setrange",
+        arity: 4,
+        flags: flag::WRITE | flag::DENYOOM,
+        keys: Keys::one(&["RW", "update"]),
+        since: "2.2.0",
+        complexity: "O(1), not counting the time taken to copy the new string in place. Usually, \
+                     this string is very small so the amortized complexity is O(1). Otherwise, \
+                     complexity is O(M) with M being the length of the value argument.",
+        summary: "Overwrites a part of a string value with another by an offset. Creates the key \
+                  if it doesn't exist.",
+        handler: Handler::SetRange,
+        ..STRING
+    },
+    CommandInfo {
         name: "strlen",
         arity: 2,
         flags: flag::READONLY | flag::FAST,
@@ -151,30 +177,28 @@ pub(super) const ROWS: &[CommandInfo] = &[
         handler: Handler::StrLen,
         ..STRING
     },
+    CommandInfo {
+        name: "substr",
+        arity: 4,
+        flags: flag::READONLY,
+        keys: Keys::one(&["RO", "access"]),
+        complexity: "O(N) where N is the length of the returned string. The complexity is \
+                     ultimately determined by the returned length, but because creating a \
+                     substring from an existing string is very cheap, it can be considered O(1) \
+                     for small strings.",
+        summary: "Returns a substring from a string value.",
+        handler: Handler::GetRange,
+        ..STRING
+    },
 ];
 
 pub(super) async fn get(cx: &mut Context<'_>) -> Outcome {
-    let keyspace = cx.session.keyspace;
-    get_one(cx.shared, cx.session, cx.reply, keyspace, cx.args.at(1)).await
+    get_one(&mut cx.db, cx.reply, cx.args.at(1)).await
 }
 
-async fn get_one(
-    shared: &Shared,
-    session: &mut Session,
-    reply: &mut Reply,
-    keyspace: KeyspaceId,
-    key: &[u8],
-) -> Outcome {
-    let mut visit = |entry: Entry<'_>| reply.bulk(entry.value);
-    let read = shared.engine.get_with(keyspace, key, &ReadOptions::APPLIED, &mut visit);
-    let seen = read.await?;
-    session.join(seen.ticket);
-    let stats = &shared.stats[session.worker];
-    if seen.found == 0 {
+async fn get_one(db: &mut Db<'_>, reply: &mut Reply, key: &[u8]) -> Outcome {
+    if !db.get(key, |value| reply.bulk(value)).await? {
         reply.null();
-        stats.keyspace_misses.add(1);
-    } else {
-        stats.keyspace_hits.add(1);
     }
     Ok(())
 }
@@ -182,109 +206,127 @@ async fn get_one(
 /// Answers a run of GETs, whose keys lie at `gets` (start, length) in `input`, by one batched read:
 /// the engine overlaps their cache misses and device reads.
 pub(crate) async fn get_run(
-    shared: &Shared,
-    session: &mut Session,
+    db: &mut Db<'_>,
     reply: &mut Reply,
     scratch: &mut Scratch,
     input: &[u8],
     gets: &[(usize, usize)],
-) {
+) -> Result<(), usize> {
     let mark = reply.mark();
-    session.client.set_last_command("get");
     let key_at = |&(start, len): &(usize, usize)| input.get(start..start + len).unwrap_or_default();
     let outcome = if let [only] = gets {
-        get_one(shared, session, reply, session.keyspace, key_at(only)).await
+        get_one(db, reply, key_at(only)).await
     } else {
         let mut keys = scratch.take_keys();
         keys.extend(gets.iter().map(key_at));
-        let outcome = get_many(shared, session, reply, scratch, &keys).await;
+        let mut strings = Strings::new(reply, scratch, OtherTypes::Refused);
+        let read = db.read_each(&keys, &mut strings).await;
+        strings.finish(db, &keys);
         scratch.give_back_keys(keys);
-        outcome
+        read.map(|_| ())
     };
-    if let Err(refusal) = outcome {
-        reply.rewind(mark);
-        shared.stats[session.worker].errors.add(gets.len() as u64);
-        let text = refusal.into_text();
-        gets.iter().for_each(|_| reply.error(&text));
+    let Err(refusal) = outcome else { return Ok(()) };
+    reply.rewind(mark);
+    let text = refusal.into_text();
+    gets.iter().for_each(|_| reply.error(&text));
+    Err(gets.len())
+}
+
+/// What is written for a key that holds no string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OtherTypes {
+    Null,
+    Refused,
+}
+
+/// Writes the string of each key, or null, in the order of the keys.
+struct Strings<'r> {
+    gather: Gather<'r>,
+    other_types: OtherTypes,
+}
+
+impl<'r> Strings<'r> {
+    fn new(reply: &'r mut Reply, scratch: &'r mut Scratch, other_types: OtherTypes) -> Self {
+        Self { gather: Gather::new(reply, &mut scratch.segments), other_types }
+    }
+
+    fn finish(self, db: &mut Db<'_>, keys: &[&[u8]]) {
+        self.gather.finish(keys.len(), |index, is_there| {
+            if let Some(key) = keys.get(index) {
+                db.looked_up(key, is_there);
+            }
+        });
     }
 }
 
-/// Writes the value of each key, or null, in the order of the keys.
-async fn get_many(
-    shared: &Shared,
-    session: &mut Session,
-    reply: &mut Reply,
-    scratch: &mut Scratch,
-    keys: &[&[u8]],
-) -> Outcome {
-    let mut gather = Gather::new(reply, &mut scratch.segments);
-    let mut visit = |index: usize, entry: Entry<'_>| gather.visit(index, entry.value);
-    let options = ReadOptions::APPLIED;
-    let seen = shared.engine.get_many_with(session.keyspace, keys, &options, &mut visit).await?;
-    gather.finish(keys.len());
-    session.join(seen.ticket);
-    let stats = &shared.stats[session.worker];
-    stats.keyspace_hits.add(seen.found as u64);
-    stats.keyspace_misses.add(keys.len().saturating_sub(seen.found) as u64);
-    Ok(())
+impl ManyVisitor for Strings<'_> {
+    fn restart(&mut self) {
+        self.gather.restart();
+    }
+
+    #[inline]
+    fn visit(&mut self, index: usize, entry: Entry<'_>) {
+        match StringEntry::of(entry) {
+            Ok(string) => self.gather.visit(index, |reply| reply.bulk(string.bytes)),
+            Err(_) if self.other_types == OtherTypes::Null => {}
+            Err(refusal) => {
+                let text = refusal.into_text();
+                self.gather.visit(index, |reply| reply.error(&text));
+            }
+        }
+    }
 }
 
 pub(super) async fn mget(cx: &mut Context<'_>) -> Outcome {
     let mut keys = cx.scratch.take_keys();
     keys.extend(cx.args.from(1));
     cx.reply.array(keys.len());
-    let outcome = get_many(cx.shared, cx.session, cx.reply, cx.scratch, &keys).await;
+    let mut strings = Strings::new(cx.reply, cx.scratch, OtherTypes::Null);
+    let read = cx.db.read_many(&keys, &mut strings).await;
+    strings.finish(&mut cx.db, &keys);
     cx.scratch.give_back_keys(keys);
-    outcome
+    read.map(|_| ())
 }
 
 /// One batch: all keys change at once, or none.
 pub(super) async fn mset(cx: &mut Context<'_>) -> Outcome {
-    if cx.args.len().is_multiple_of(2) {
-        return Err(Refusal::wrong_arity("mset"));
-    }
-    let batch = &mut cx.scratch.batch;
-    batch.clear();
-    for pair in (1..cx.args.len()).step_by(2) {
-        batch.put(cx.session.keyspace, cx.args.at(pair), cx.args.at(pair + 1), None);
-    }
-    let written = cx.shared.engine.write(batch, &cx.shared.write_options()).await?;
-    cx.session.join(written.ticket);
+    set_many(cx, false).await?;
     cx.reply.ok();
     Ok(())
 }
 
-/// When SET writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Condition {
-    Always,
-    IfAbsent,
-    IfPresent,
+pub(super) async fn mset_nx(cx: &mut Context<'_>) -> Outcome {
+    let is_set = set_many(cx, true).await?;
+    cx.reply.integer(i64::from(is_set));
+    Ok(())
 }
 
-/// What SET does to the expiry, and GETEX.
+async fn set_many(cx: &mut Context<'_>, only_if_absent: bool) -> Result<bool, Refusal> {
+    if cx.args.len().is_multiple_of(2) {
+        return Err(Refusal::wrong_arity(cx.info.name));
+    }
+    let pairs: Vec<(&[u8], &[u8])> =
+        (1..cx.args.len()).step_by(2).map(|at| (cx.args.at(at), cx.args.at(at + 1))).collect();
+    cx.db.set_many(&pairs, only_if_absent).await
+}
+
+/// The expiry options of SET and GETEX, before their time is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expiry {
-    /// SET: none from now on. GETEX: as it is.
+enum ExpiryOption {
+    /// None was given.
     Default,
-    /// As it is (KEEPTTL).
+    /// KEEPTTL.
     Keep,
-    /// None from now on (PERSIST).
+    /// PERSIST.
     Remove,
     /// In so many units.
     In { unit: Unit, argument: usize },
 }
 
-struct SetOptions {
-    condition: Condition,
-    expiry: Expiry,
-    gets: bool,
-}
-
 /// The options from argument 3 on.
-fn set_options(cx: &Context<'_>) -> Result<SetOptions, Refusal> {
-    let mut options =
-        SetOptions { condition: Condition::Always, expiry: Expiry::Default, gets: false };
+fn set_options(cx: &Context<'_>) -> Result<(SetOptions, ExpiryOption), Refusal> {
+    let mut options = SetOptions::default();
+    let mut expiry = ExpiryOption::Default;
     let mut index = 3;
     while let Some(option) = cx.args.get(index) {
         let condition = if option.eq_ignore_ascii_case(b"nx") {
@@ -302,26 +344,28 @@ fn set_options(cx: &Context<'_>) -> Result<SetOptions, Refusal> {
         } else if option.eq_ignore_ascii_case(b"get") {
             options.gets = true;
         } else if option.eq_ignore_ascii_case(b"keepttl") {
-            options.expiry = merge(options.expiry, Expiry::Keep)?;
+            expiry = merge(expiry, ExpiryOption::Keep)?;
         } else if let Some(unit) = Unit::from_option(option) {
             index += 1;
-            options.expiry = merge(options.expiry, Expiry::In { unit, argument: index })?;
+            expiry = merge(expiry, ExpiryOption::In { unit, argument: index })?;
         } else {
             return Err(Refusal::SYNTAX);
         }
         index += 1;
     }
-    match options.expiry {
-        Expiry::In { argument, .. } if argument >= cx.args.len() => Err(Refusal::SYNTAX),
-        _ => Ok(options),
+    match expiry {
+        ExpiryOption::In { argument, .. } if argument >= cx.args.len() => Err(Refusal::SYNTAX),
+        _ => Ok((options, expiry)),
     }
 }
 
 /// One expiry option after another: only the same one may be repeated, and the last counts.
-fn merge(before: Expiry, now: Expiry) -> Result<Expiry, Refusal> {
+fn merge(before: ExpiryOption, now: ExpiryOption) -> Result<ExpiryOption, Refusal> {
     let is_repeated = match (before, now) {
-        (Expiry::Default, _) => true,
-        (Expiry::In { unit: before, .. }, Expiry::In { unit: now, .. }) => before == now,
+        (ExpiryOption::Default, _) => true,
+        (ExpiryOption::In { unit: before, .. }, ExpiryOption::In { unit: now, .. }) => {
+            before == now
+        }
         _ => before == now,
     };
     if is_repeated { Ok(now) } else { Err(Refusal::SYNTAX) }
@@ -329,263 +373,151 @@ fn merge(before: Expiry, now: Expiry) -> Result<Expiry, Refusal> {
 
 pub(super) async fn set(cx: &mut Context<'_>) -> Outcome {
     if cx.args.len() == 3 {
-        return put(cx, cx.args.at(2), None).await;
+        cx.db.set(cx.args.at(1), cx.args.at(2), None).await?;
+        cx.reply.ok();
+        return Ok(());
     }
-    let options = set_options(cx)?;
-    let expire_at = match options.expiry {
-        Expiry::In { unit, argument } => {
-            Some(expire_time::positive(cx.args.at(argument), unit, cx.shared.now(), "set")?)
+    let (mut options, expiry) = set_options(cx)?;
+    options.expiry = match expiry {
+        ExpiryOption::In { unit, argument } => {
+            Expiry::At(expire_time::positive(cx.args.at(argument), unit, cx.shared.now(), "set")?)
         }
-        _ => None,
+        ExpiryOption::Keep => Expiry::Keep,
+        ExpiryOption::Default | ExpiryOption::Remove => Expiry::Remove,
     };
-    let is_plain =
-        options.condition == Condition::Always && options.expiry != Expiry::Keep && !options.gets;
-    if is_plain {
-        return put(cx, cx.args.at(2), expire_at).await;
-    }
-    set_if(cx, &options, expire_at).await
+    set_with(cx, cx.args.at(2), &options).await
 }
 
-async fn put(cx: &mut Context<'_>, value: &[u8], expire_at: Option<UnixMillis>) -> Outcome {
-    let (engine, options) = (&cx.shared.engine, cx.shared.write_options());
-    let write = engine.put(cx.session.keyspace, cx.args.at(1), value, expire_at, &options);
-    let written = write.await?;
-    cx.session.join(written.ticket);
-    cx.reply.ok();
-    Ok(())
-}
-
-/// SET with a condition, KEEPTTL or GET.
-async fn set_if(
-    cx: &mut Context<'_>,
-    options: &SetOptions,
-    expire_at: Option<UnixMillis>,
-) -> Outcome {
-    let (key, value) = (cx.args.at(1), cx.args.at(2));
-    let (condition, expiry, gets) = (options.condition, options.expiry, options.gets);
-    let shared = cx.shared;
+/// SET with options: `OK`, null if it did not write, or with GET what was there.
+async fn set_with(cx: &mut Context<'_>, value: &[u8], options: &SetOptions) -> Outcome {
     let reply = &mut *cx.reply;
     let mark = reply.mark();
-    let mut is_set = false;
-    let mut change = |current: Option<Entry<'_>>, out: &mut Vec<u8>| {
+    let visit = |before: Option<&[u8]>| {
         reply.rewind(mark);
-        if gets && let Some(entry) = current {
-            reply.bulk(entry.value);
+        match before {
+            Some(bytes) => reply.bulk(bytes),
+            None => reply.null(),
         }
-        is_set = match condition {
-            Condition::Always => true,
-            Condition::IfAbsent => current.is_none(),
-            Condition::IfPresent => current.is_some(),
-        };
-        if !is_set {
-            return Update::Keep;
-        }
-        out.extend_from_slice(value);
-        let kept = current.and_then(|entry| entry.expire_at);
-        Update::Put { expire_at: if expiry == Expiry::Keep { kept } else { expire_at } }
     };
-    let write_options = shared.write_options();
-    let update = shared.engine.update(cx.session.keyspace, key, &write_options, &mut change);
-    let written = update.await?;
-    cx.session.join(written.ticket);
-    let has_replied = cx.reply.mark() > mark;
-    match (gets, is_set) {
-        (true, _) if has_replied => {}
-        (true, _) | (false, false) => cx.reply.null(),
+    let is_set = cx.db.set_with(cx.args.at(1), value, options, visit).await?;
+    match (options.gets, is_set) {
+        (true, _) => {}
         (false, true) => cx.reply.ok(),
+        (false, false) => cx.reply.null(),
     }
     Ok(())
 }
 
 pub(super) async fn set_nx(cx: &mut Context<'_>) -> Outcome {
-    let value = cx.args.at(2);
-    let mut is_set = false;
-    let mut change = |current: Option<Entry<'_>>, out: &mut Vec<u8>| {
-        is_set = current.is_none();
-        if !is_set {
-            return Update::Keep;
-        }
-        out.extend_from_slice(value);
-        Update::Put { expire_at: None }
-    };
-    let written = cx.update(cx.args.at(1), &mut change).await?;
-    cx.session.join(written.ticket);
+    let options = SetOptions { condition: Condition::IfAbsent, ..SetOptions::default() };
+    let is_set = cx.db.set_with(cx.args.at(1), cx.args.at(2), &options, |_| {}).await?;
     cx.reply.integer(i64::from(is_set));
     Ok(())
 }
 
 pub(super) async fn set_ex(cx: &mut Context<'_>) -> Outcome {
-    let expire_at = expire_time::positive(cx.args.at(2), Unit::Seconds, cx.shared.now(), "setex")?;
-    put(cx, cx.args.at(3), Some(expire_at)).await
+    set_until(cx, Unit::Seconds).await
 }
 
 pub(super) async fn pset_ex(cx: &mut Context<'_>) -> Outcome {
-    let expire_at = expire_time::positive(cx.args.at(2), Unit::Millis, cx.shared.now(), "psetex")?;
-    put(cx, cx.args.at(3), Some(expire_at)).await
+    set_until(cx, Unit::Millis).await
+}
+
+async fn set_until(cx: &mut Context<'_>, unit: Unit) -> Outcome {
+    let at = expire_time::positive(cx.args.at(2), unit, cx.shared.now(), cx.info.name)?;
+    cx.db.set(cx.args.at(1), cx.args.at(3), Some(at)).await?;
+    cx.reply.ok();
+    Ok(())
 }
 
 pub(super) async fn get_set(cx: &mut Context<'_>) -> Outcome {
-    let options = SetOptions { condition: Condition::Always, expiry: Expiry::Default, gets: true };
-    set_if(cx, &options, None).await
+    set_with(cx, cx.args.at(2), &SetOptions { gets: true, ..SetOptions::default() }).await
 }
 
 pub(super) async fn get_del(cx: &mut Context<'_>) -> Outcome {
-    change_and_get(cx, |_| Update::Delete, false).await?;
+    let reply = &mut *cx.reply;
+    let mark = reply.mark();
+    let visit = |before: Option<&[u8]>| {
+        reply.rewind(mark);
+        match before {
+            Some(bytes) => reply.bulk(bytes),
+            None => reply.null(),
+        }
+    };
+    cx.db.get_del(cx.args.at(1), visit).await?;
     Ok(())
 }
 
 pub(super) async fn get_ex(cx: &mut Context<'_>) -> Outcome {
-    let mut expiry = Expiry::Default;
+    let mut option = ExpiryOption::Default;
     let mut index = 2;
-    while let Some(option) = cx.args.get(index) {
-        let now = if option.eq_ignore_ascii_case(b"persist") {
-            Expiry::Remove
+    while let Some(argument) = cx.args.get(index) {
+        let now = if argument.eq_ignore_ascii_case(b"persist") {
+            ExpiryOption::Remove
         } else {
-            let unit = Unit::from_option(option).ok_or(Refusal::SYNTAX)?;
+            let unit = Unit::from_option(argument).ok_or(Refusal::SYNTAX)?;
             index += 1;
-            Expiry::In { unit, argument: index }
+            ExpiryOption::In { unit, argument: index }
         };
-        expiry = merge(expiry, now)?;
+        option = merge(option, now)?;
         index += 1;
     }
-    match expiry {
-        Expiry::Default | Expiry::Keep => get(cx).await,
-        Expiry::Remove => {
-            let persist = |entry: Entry<'_>| match entry.expire_at {
-                None => Update::Keep,
-                Some(_) => Update::Put { expire_at: None },
-            };
-            change_and_get(cx, persist, true).await?;
-            Ok(())
-        }
-        Expiry::In { unit, argument } => {
+    let expiry = match option {
+        ExpiryOption::Default | ExpiryOption::Keep => return get(cx).await,
+        ExpiryOption::Remove => Expiry::Remove,
+        ExpiryOption::In { unit, argument } => {
             let text = cx.args.get(argument).ok_or(Refusal::SYNTAX)?;
-            let at = expire_time::positive(text, unit, cx.shared.now(), "getex");
-            // As in Redis the time is only looked at once the key is found.
-            let expire = |_: Entry<'_>| match at {
-                Ok(at) => Update::Put { expire_at: Some(at) },
-                Err(_) => Update::Keep,
-            };
-            let found = change_and_get(cx, expire, true).await?;
-            if found { at.map(|_| ()) } else { Ok(()) }
+            match expire_time::positive(text, unit, cx.shared.now(), "getex") {
+                Ok(at) => Expiry::At(at),
+                // As in Redis the time is only looked at once the key is found.
+                Err(refusal) => {
+                    let is_there = cx.db.get(cx.args.at(1), |_| {}).await?;
+                    return if is_there { Err(refusal) } else { null(cx) };
+                }
+            }
         }
-    }
-}
-
-/// Answers the value of a key that is there, and changes its entry; whether it was there.
-async fn change_and_get(
-    cx: &mut Context<'_>,
-    decide: impl Fn(Entry<'_>) -> Update + Send + Sync,
-    keeps_value: bool,
-) -> Result<bool, Refusal> {
-    let key = cx.args.at(1);
-    let shared = cx.shared;
+    };
     let reply = &mut *cx.reply;
     let mark = reply.mark();
-    let mut change = |current: Option<Entry<'_>>, out: &mut Vec<u8>| {
+    let visit = |value: Option<&[u8]>| {
         reply.rewind(mark);
-        let Some(entry) = current else {
-            reply.null();
-            return Update::Keep;
-        };
-        reply.bulk(entry.value);
-        if keeps_value {
-            out.extend_from_slice(entry.value);
+        match value {
+            Some(bytes) => reply.bulk(bytes),
+            None => reply.null(),
         }
-        decide(entry)
     };
-    let options = shared.write_options();
-    let update = shared.engine.update(cx.session.keyspace, key, &options, &mut change);
-    let written = update.await?;
-    cx.session.join(written.ticket);
-    let was_there = written.existed == Some(true);
-    cx.count_reads(usize::from(was_there), usize::from(!was_there));
-    Ok(was_there)
+    cx.db.get_ex(cx.args.at(1), expiry, visit).await?;
+    Ok(())
+}
+
+fn null(cx: &mut Context<'_>) -> Outcome {
+    cx.reply.null();
+    Ok(())
 }
 
 pub(super) async fn append(cx: &mut Context<'_>) -> Outcome {
-    let suffix = cx.args.at(2);
-    let limit = cx.shared.limits.request.bulk_bytes as usize;
-    let mut len = None;
-    let mut change = |current: Option<Entry<'_>>, out: &mut Vec<u8>| {
-        let before = current.map_or(b"".as_slice(), |entry| entry.value);
-        len = Some(before.len() + suffix.len()).filter(|len| *len <= limit);
-        if len.is_none() {
-            return Update::Keep;
-        }
-        out.extend_from_slice(before);
-        out.extend_from_slice(suffix);
-        Update::Put { expire_at: current.and_then(|entry| entry.expire_at) }
-    };
-    let written = cx.update(cx.args.at(1), &mut change).await?;
-    cx.session.join(written.ticket);
-    let too_long = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
-    cx.reply.count(len.ok_or(Refusal::text(too_long))?);
+    let len = cx.db.append(cx.args.at(1), cx.args.at(2)).await?;
+    cx.reply.count(len);
     Ok(())
 }
 
 pub(super) async fn str_len(cx: &mut Context<'_>) -> Outcome {
-    let mut len = 0;
-    let mut visit = |entry: Entry<'_>| len = entry.value.len();
-    let (keyspace, key) = (cx.session.keyspace, cx.args.at(1));
-    let read = cx.shared.engine.get_with(keyspace, key, &ReadOptions::APPLIED, &mut visit);
-    let seen = read.await?;
-    cx.session.join(seen.ticket);
-    cx.count_reads(seen.found, 1 - seen.found.min(1));
+    let len = cx.db.strlen(cx.args.at(1)).await?;
     cx.reply.count(len);
     Ok(())
 }
 
 pub(super) async fn get_range(cx: &mut Context<'_>) -> Outcome {
     let (start, end) = (cx.integer(2)?, cx.integer(3)?);
-    let (keyspace, key) = (cx.session.keyspace, cx.args.at(1));
-    let reply = &mut *cx.reply;
-    let mut visit = |entry: Entry<'_>| reply.bulk(range(entry.value, start, end));
-    let read = cx.shared.engine.get_with(keyspace, key, &ReadOptions::APPLIED, &mut visit);
-    let seen = read.await?;
-    cx.session.join(seen.ticket);
-    if seen.found == 0 {
-        cx.reply.bulk(b"");
-    }
-    cx.count_reads(seen.found, 1 - seen.found.min(1));
+    let visit = |bytes: &[u8]| cx.reply.bulk(bytes);
+    cx.db.get_range(cx.args.at(1), start, end, visit).await
+}
+
+pub(super) async fn set_range(cx: &mut Context<'_>) -> Outcome {
+    let offset = cx.integer(2)?;
+    let offset =
+        usize::try_from(offset).map_err(|_| Refusal::text("ERR offset is out of range"))?;
+    let len = cx.db.set_range(cx.args.at(1), offset, cx.args.at(3)).await?;
+    cx.reply.count(len);
     Ok(())
-}
-
-/// The bytes from `start` to `end`, both included; negative ones count from the end.
-fn range(value: &[u8], start: i64, end: i64) -> &[u8] {
-    let len = i64::try_from(value.len()).unwrap_or(i64::MAX);
-    if start < 0 && end < 0 && start > end {
-        return b"";
-    }
-    let from_end = |index: i64| if index < 0 { index.saturating_add(len).max(0) } else { index };
-    let (start, end) = (from_end(start), from_end(end).min(len - 1));
-    if start > end {
-        return b"";
-    }
-    let start = usize::try_from(start).unwrap_or(usize::MAX);
-    let end = usize::try_from(end).unwrap_or(usize::MAX);
-    value.get(start..=end).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::range;
-
-    #[test]
-    fn ranges_count_from_either_end() {
-        for (start, end, expected) in [
-            (0, 3, "This"),
-            (-3, -1, "ing"),
-            (0, -1, "This is a string"),
-            (10, 100, "string"),
-            (5, 3, ""),
-            (-1, -3, ""),
-            (-100, 1, "Th"),
-            (i64::MIN, i64::MAX, "This is a string"),
-        ] {
-            assert_eq!(range(b"This is a string", start, end), expected.as_bytes());
-        }
-        assert_eq!(range(b"", 0, -1), b"");
-        assert_eq!(range(b"", i64::MIN, i64::MIN), b"");
-    }
 }

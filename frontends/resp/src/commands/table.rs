@@ -71,6 +71,7 @@ pub(super) mod flag {
     pub(crate) const NO_AUTH: u32 = 1 << 8;
     pub(crate) const ALLOW_BUSY: u32 = 1 << 9;
     pub(crate) const NO_MULTI: u32 = 1 << 10;
+    pub(crate) const SKIP_SLOWLOG: u32 = 1 << 11;
 
     /// In the order COMMAND INFO gives them.
     pub(crate) const NAMES: &[(u32, &str)] = &[
@@ -82,6 +83,7 @@ pub(super) mod flag {
         (LOADING, "loading"),
         (STALE, "stale"),
         (FAST, "fast"),
+        (SKIP_SLOWLOG, "skip_slowlog"),
         (NO_AUTH, "no_auth"),
         (NO_MULTI, "no_multi"),
         (ALLOW_BUSY, "allow_busy"),
@@ -90,27 +92,51 @@ pub(super) mod flag {
 
 /// The ACL categories.
 pub(super) mod category {
-    pub(crate) const KEYSPACE: u32 = 1;
+    pub(crate) const KEYSPACE: u32 = 1 << 0;
     pub(crate) const READ: u32 = 1 << 1;
     pub(crate) const WRITE: u32 = 1 << 2;
-    pub(crate) const STRING: u32 = 1 << 3;
-    pub(crate) const ADMIN: u32 = 1 << 4;
-    pub(crate) const FAST: u32 = 1 << 5;
-    pub(crate) const SLOW: u32 = 1 << 6;
-    pub(crate) const DANGEROUS: u32 = 1 << 7;
-    pub(crate) const CONNECTION: u32 = 1 << 8;
+    pub(crate) const SET: u32 = 1 << 3;
+    pub(crate) const SORTEDSET: u32 = 1 << 4;
+    pub(crate) const LIST: u32 = 1 << 5;
+    pub(crate) const HASH: u32 = 1 << 6;
+    pub(crate) const STRING: u32 = 1 << 7;
+    pub(crate) const BITMAP: u32 = 1 << 8;
+    pub(crate) const HYPERLOGLOG: u32 = 1 << 9;
+    pub(crate) const GEO: u32 = 1 << 10;
+    pub(crate) const STREAM: u32 = 1 << 11;
+    pub(crate) const PUBSUB: u32 = 1 << 12;
+    pub(crate) const ADMIN: u32 = 1 << 13;
+    pub(crate) const FAST: u32 = 1 << 14;
+    pub(crate) const SLOW: u32 = 1 << 15;
+    pub(crate) const BLOCKING: u32 = 1 << 16;
+    pub(crate) const DANGEROUS: u32 = 1 << 17;
+    pub(crate) const CONNECTION: u32 = 1 << 18;
+    pub(crate) const TRANSACTION: u32 = 1 << 19;
+    pub(crate) const SCRIPTING: u32 = 1 << 20;
 
     /// In the order COMMAND INFO gives them.
     pub(crate) const NAMES: &[(u32, &str)] = &[
         (KEYSPACE, "@keyspace"),
         (READ, "@read"),
         (WRITE, "@write"),
+        (SET, "@set"),
+        (SORTEDSET, "@sortedset"),
+        (LIST, "@list"),
+        (HASH, "@hash"),
         (STRING, "@string"),
+        (BITMAP, "@bitmap"),
+        (HYPERLOGLOG, "@hyperloglog"),
+        (GEO, "@geo"),
+        (STREAM, "@stream"),
+        (PUBSUB, "@pubsub"),
         (ADMIN, "@admin"),
         (FAST, "@fast"),
         (SLOW, "@slow"),
+        (BLOCKING, "@blocking"),
         (DANGEROUS, "@dangerous"),
         (CONNECTION, "@connection"),
+        (TRANSACTION, "@transaction"),
+        (SCRIPTING, "@scripting"),
     ];
 }
 
@@ -175,6 +201,7 @@ const GROUPS: &[&[CommandInfo]] = &[
     super::scan::ROWS,
     super::server::ROWS,
     super::strings::ROWS,
+    super::transactions::ROWS,
 ];
 
 /// All commands, without subcommands.
@@ -213,6 +240,20 @@ pub(super) fn by_full_name(name: &[u8]) -> Option<&'static CommandInfo> {
         None => by_name(name),
         Some(bar) => subcommand(by_name(&name[..bar])?, &name[bar + 1..]),
     }
+}
+
+/// The keys of a request, as its row tells where they are.
+pub(super) fn keys<'a>(
+    info: &CommandInfo,
+    args: Command<'a>,
+) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let last = match usize::try_from(info.keys.last) {
+        Ok(last) => last,
+        Err(_) => args.len().saturating_sub(info.keys.last.unsigned_abs() as usize),
+    };
+    let first = if info.keys.first == 0 { usize::MAX } else { info.keys.first };
+    let step = info.keys.step.max(1);
+    (first..=last).step_by(step).filter_map(move |index| args.get(index))
 }
 
 static INDEX: LazyLock<Index> = LazyLock::new(Index::new);
@@ -319,7 +360,8 @@ mod tests {
                 assert_eq!(row.name, row.name.to_ascii_lowercase());
                 let has_keys = row.keys.first > 0;
                 assert_eq!(has_keys, !row.keys.access.is_empty(), "{}", row.name);
-                assert!(!has_keys || row.flags & (flag::WRITE | flag::READONLY) != 0);
+                let tells_access = row.flags & (flag::WRITE | flag::READONLY) != 0;
+                assert!(!has_keys || tells_access || row.name == "watch", "{}", row.name);
             }
         }
         let mut names: Vec<&str> = all().map(|info| info.name).collect();

@@ -114,4 +114,40 @@ impl<'a> Command<'a> {
         let command = *self;
         (first.min(self.len())..self.len()).map(move |index| command.at(index))
     }
+
+    /// The arguments from `first` on, as a request of their own.
+    pub fn tail(&self, first: usize) -> Self {
+        Self { bytes: self.bytes, places: self.places.get(first..).unwrap_or_default() }
+    }
+
+    /// A copy that outlives the input.
+    pub fn to_owned(&self) -> OwnedCommand {
+        let mut bytes = Vec::with_capacity(self.places.iter().map(|it| it.len as usize).sum());
+        let mut places = Vec::with_capacity(self.len());
+        for argument in self.from(0) {
+            // Within the limits of a request, which are below 4 GiB.
+            places.push(Place { start: bytes.len() as u32, len: argument.len() as u32 });
+            bytes.extend_from_slice(argument);
+        }
+        OwnedCommand { bytes: bytes.into(), places: places.into() }
+    }
+}
+
+/// A request that was kept.
+#[derive(Debug, Clone)]
+pub struct OwnedCommand {
+    bytes: Box<[u8]>,
+    places: Box<[Place]>,
+}
+
+impl OwnedCommand {
+    /// The request.
+    pub fn as_command(&self) -> Command<'_> {
+        Command { bytes: &self.bytes, places: &self.places }
+    }
+
+    /// The memory it takes.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len() + std::mem::size_of_val::<[Place]>(&self.places)
+    }
 }

@@ -8,7 +8,7 @@ mod parse;
 mod reply;
 mod words;
 
-pub use arguments::{Arguments, Command};
+pub use arguments::{Arguments, Command, OwnedCommand};
 pub use ferrokit_redis::integer::{parse_integer, push_integer};
 pub use parse::{ParseLimits, Parsed, ProtocolError, parse, parse_within};
 pub use reply::{Protocol, Reply};

@@ -165,6 +165,14 @@ impl Client {
         self.expect(b"$2\r\n~~\r\n");
     }
 
+    /// Sends words as an array, and expects a reply; of a client that queues what it sends.
+    #[track_caller]
+    pub(crate) fn check_in_multi(&mut self, words: &str, reply: &str) {
+        self.send(&request(&words.split(' ').collect::<Vec<_>>()));
+        println!("{words}");
+        self.expect(reply.as_bytes());
+    }
+
     /// Sends words, and reads one reply of any kind.
     pub(crate) fn ask(&mut self, words: &str) -> Value {
         self.send(&request(&words.split(' ').collect::<Vec<_>>()));
@@ -203,6 +211,7 @@ impl Client {
         let (kind, rest) = line.split_at(1);
         let len: i64 = rest.parse().unwrap_or(-1);
         match kind {
+            "*" if len < 0 => Value::Null,
             "*" | "~" | "%" => {
                 let count = if kind == "%" { 2 * len } else { len };
                 Value::Array((0..count).map(|_| self.read_value()).collect())
