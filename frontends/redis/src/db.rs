@@ -338,8 +338,14 @@ impl<'s> Db<'s> {
     /// Tells that a key was changed, and how: for keyspace notifications and client-side caches.
     #[inline]
     pub fn happened(&mut self, event: Event, key: &[u8]) {
-        self.tally.changes += 1;
         self.notify(event, key);
+        self.modified(key);
+    }
+
+    /// Tells that a key was changed, for client-side caches, where that is no event.
+    #[inline]
+    pub fn modified(&mut self, key: &[u8]) {
+        self.tally.changes += 1;
         match self.overlay.as_deref_mut() {
             None => self.store.tell_modified(self.keyspace, key, self.client),
             Some(_) => { /* told when it commits */ }
@@ -367,6 +373,12 @@ impl<'s> Db<'s> {
             self.tally.misses += 1;
             self.notify(Event::new(EventClass::KEY_MISS, "keymiss"), key);
         }
+    }
+
+    /// Counts keys that were looked up together.
+    pub fn looked_up_many(&mut self, asked: usize, found: usize) {
+        self.tally.hits += found as u64;
+        self.tally.misses += asked.saturating_sub(found) as u64;
     }
 
     /// Whether somebody wants to know of keys that are new.

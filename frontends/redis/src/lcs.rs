@@ -1,8 +1,14 @@
 //! [`longest_common_subsequence()`]: LCS.
 
-/// Why LCS is refused.
-pub const TOO_LARGE: &str =
-    "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len";
+use ferrokit_engine::Entry;
+
+use crate::db::{Db, ManyVisitor};
+use crate::refusal::{Refusal, Result};
+use crate::value::Value;
+
+const TOO_LARGE: Refusal =
+    Refusal::text("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len");
+const NOT_STRINGS: Refusal = Refusal::text("ERR The specified keys must contain string values");
 /// What Redis takes for one pair of bytes; its limit on memory is kept, in fewer bytes.
 const REDIS_CELL_BYTES: u64 = 4;
 
@@ -41,8 +47,8 @@ fn is_within(a: usize, b: usize, bytes_max: u64) -> bool {
 /// The length of the longest common subsequence.
 ///
 /// # Errors
-/// [`TOO_LARGE`], if a table of four bytes for each pair of bytes would not fit in `bytes_max`.
-pub fn common_length(a: &[u8], b: &[u8], bytes_max: u64) -> Result<usize, &'static str> {
+/// A table of four bytes for each pair of bytes would not fit in `bytes_max`.
+pub fn common_length(a: &[u8], b: &[u8], bytes_max: u64) -> Result<usize> {
     if !is_within(a.len(), b.len(), bytes_max) {
         return Err(TOO_LARGE);
     }
@@ -52,12 +58,8 @@ pub fn common_length(a: &[u8], b: &[u8], bytes_max: u64) -> Result<usize, &'stat
 /// The longest common subsequence; of several the one that Redis finds.
 ///
 /// # Errors
-/// [`TOO_LARGE`], if a table of four bytes for each pair of bytes would not fit in `bytes_max`.
-pub fn longest_common_subsequence(
-    a: &[u8],
-    b: &[u8],
-    bytes_max: u64,
-) -> Result<Common, &'static str> {
+/// A table of four bytes for each pair of bytes would not fit in `bytes_max`.
+pub fn longest_common_subsequence(a: &[u8], b: &[u8], bytes_max: u64) -> Result<Common> {
     if !is_within(a.len(), b.len(), bytes_max) {
         return Err(TOO_LARGE);
     }
@@ -131,6 +133,39 @@ impl Bits {
     }
 }
 
+/// The strings of two keys.
+#[derive(Default)]
+struct Pair {
+    strings: [Vec<u8>; 2],
+    is_wrong_type: bool,
+}
+
+impl ManyVisitor for Pair {
+    fn restart(&mut self) {
+        *self = Self::default();
+    }
+
+    fn visit(&mut self, index: usize, entry: Entry<'_>) {
+        match (Value::decode(entry.value).as_string(), self.strings.get_mut(index)) {
+            (Some(bytes), Some(string)) => bytes.clone_into(string),
+            _ => self.is_wrong_type = true,
+        }
+    }
+}
+
+impl Db<'_> {
+    /// The strings of two keys as they were at one moment, to be compared; empty without a key.
+    ///
+    /// # Errors
+    /// One of them is no string; those of the engine.
+    pub async fn get_pair(&mut self, a: &[u8], b: &[u8]) -> Result<[Vec<u8>; 2]> {
+        let mut pair = Pair::default();
+        let found = self.read_many(&[a, b], &mut pair).await?;
+        self.looked_up_many(2, found);
+        if pair.is_wrong_type { Err(NOT_STRINGS) } else { Ok(pair.strings) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -162,9 +197,10 @@ mod tests {
     #[test]
     fn the_limit_is_that_of_redis() {
         let (a, b) = ([b'a'; 99], [b'b'; 9]);
-        assert_eq!(common_length(&a, &b, 4000), Ok(0));
-        assert_eq!(common_length(&a, &b, 3999), Err(TOO_LARGE));
-        assert_eq!(longest_common_subsequence(&a, &b, 3999), Err(TOO_LARGE));
+        assert_eq!(common_length(&a, &b, 4000).unwrap(), 0);
+        assert!(common_length(&a, &b, 3999).is_err());
+        assert!(longest_common_subsequence(&a, &b, 4000).is_ok());
+        assert!(longest_common_subsequence(&a, &b, 3999).is_err());
         assert!(!is_within(usize::MAX, usize::MAX, u64::MAX - 1));
     }
 

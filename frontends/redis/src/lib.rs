@@ -8,7 +8,7 @@
 //! | [`watch`] | [`WatchList`]: the keys a client watches |
 //! | [`events`] | [`Observer`]: who is told of what happens to keys |
 //! | [`value`] | [`Value`]: how a Redis value lies in an engine |
-//! | [`strings`], [`keys`], `databases` | the commands, as operations of a [`Db`] |
+//! | [`strings`], [`keys`], `bitmaps`, `sketches`, `payloads`, `databases` | the commands, as operations of a [`Db`] |
 //! | `stripes` | the locks of keys |
 //! | [`access`] | when and how often keys were accessed |
 //! | [`refusal`] | [`Refusal`]: why a command was refused |
@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+mod bitmaps;
 pub mod bits;
 mod databases;
 pub mod db;
@@ -34,7 +35,9 @@ pub mod hyperloglog;
 pub mod integer;
 pub mod keys;
 pub mod lcs;
+mod payloads;
 pub mod refusal;
+mod sketches;
 pub mod store;
 pub mod strings;
 mod stripes;
@@ -45,6 +48,7 @@ pub mod watch;
 pub use access::FrequencyOptions;
 pub use db::{Db, ManyVisitor, Scope, Tally};
 pub use events::{ClientId, Event, EventClass, Interest, Observer};
+pub use payloads::RestoreOptions;
 pub use refusal::{Refusal, Result};
 pub use store::Store;
 pub use strings::{Condition, Expiry, SetOptions};

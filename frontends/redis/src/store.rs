@@ -18,6 +18,8 @@ use crate::stripes::{KeyHash, Stripes};
 pub const DATABASES: u32 = 16;
 /// The longest string, unless set otherwise.
 const STRING_BYTES_MAX: usize = 512 << 20;
+/// The longest sparse HyperLogLog, unless set otherwise.
+const SPARSE_SKETCH_BYTES_MAX: usize = 3000;
 
 /// An engine, and what Redis is beyond it.
 ///
@@ -34,6 +36,7 @@ pub struct Store {
     second: AtomicU32,
     durability: AtomicU8,
     string_bytes_max: AtomicUsize,
+    sparse_sketch_bytes_max: AtomicUsize,
     counts_frequencies: AtomicU32,
     interest: AtomicU32,
     observer: OnceLock<Arc<dyn Observer>>,
@@ -57,6 +60,7 @@ impl Store {
             second: AtomicU32::new(1),
             durability: AtomicU8::new(durability as u8),
             string_bytes_max: AtomicUsize::new(string_bytes_max),
+            sparse_sketch_bytes_max: AtomicUsize::new(SPARSE_SKETCH_BYTES_MAX),
             counts_frequencies: AtomicU32::new(0),
             interest: AtomicU32::new(0),
             observer: OnceLock::new(),
@@ -159,6 +163,16 @@ impl Store {
     pub fn set_string_bytes_max(&self, bytes: usize) {
         let bytes = bytes.min(self.engine.capabilities().max_value_bytes);
         self.string_bytes_max.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The longest HyperLogLog that is kept sparse (`hll-sparse-max-bytes`).
+    pub fn sparse_sketch_bytes_max(&self) -> usize {
+        self.sparse_sketch_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// Bounds HyperLogLogs that are kept sparse.
+    pub fn set_sparse_sketch_bytes_max(&self, bytes: usize) {
+        self.sparse_sketch_bytes_max.store(bytes, Ordering::Relaxed);
     }
 
     /// Counts how often keys are accessed (for the LFU policies), or no longer.

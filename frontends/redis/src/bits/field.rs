@@ -106,6 +106,17 @@ impl Step {
     }
 }
 
+/// What the writes of a program came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Written {
+    /// There were none, or all failed.
+    Nothing,
+    /// What was there.
+    Same,
+    /// Another number.
+    Changed,
+}
+
 /// The operations of one BITFIELD, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct FieldProgram {
@@ -194,12 +205,9 @@ impl FieldProgram {
         self.steps.iter().map(|step| step.field.decode(load(value, step.offset, step.field.bits)))
     }
 
-    /// Runs it: appends the answers, makes the string longer if it writes beyond its end, and tells
-    /// whether the string changed.
-    pub fn run(&self, value: &mut Vec<u8>, answers: &mut Vec<Option<i64>>) -> bool {
-        let len_after = self.len_after(value.len());
-        let mut is_changed = len_after > value.len();
-        value.resize(len_after, 0);
+    /// Runs it on a string that is [long enough](Self::len_after), and appends the answers.
+    pub fn run(&self, value: &mut [u8], answers: &mut Vec<Option<i64>>) -> Written {
+        let mut written = Written::Nothing;
         for step in &self.steps {
             let (field, offset) = (step.field, step.offset);
             let before = field.decode(load(value, offset, field.bits));
@@ -216,12 +224,13 @@ impl FieldProgram {
                 }
             };
             if let Some(after) = after {
-                is_changed |= after != before;
+                let now = if after == before { Written::Same } else { Written::Changed };
+                written = written.max(now);
                 store(value, offset, field.bits, after as u64);
             }
             answers.push(after.map(|after| if answers_before { before } else { after }));
         }
-        is_changed
+        written
     }
 }
 
@@ -267,7 +276,9 @@ mod tests {
 
     fn run(value: &mut Vec<u8>, text: &str) -> Vec<Option<i64>> {
         let mut answers = Vec::new();
-        parse(text).unwrap().run(value, &mut answers);
+        let program = parse(text).unwrap();
+        value.resize(program.len_after(value.len()), 0);
+        program.run(value, &mut answers);
         answers
     }
 
@@ -320,12 +331,16 @@ mod tests {
 
     #[test]
     fn a_write_grows_the_string_even_if_it_fails_or_changes_nothing() {
-        let mut value = Vec::new();
-        let mut answers = Vec::new();
-        let program = parse("OVERFLOW FAIL SET u1 77 2").unwrap();
-        assert!(program.run(&mut value, &mut answers));
-        assert_eq!((value.as_slice(), answers.as_slice()), ([0; 10].as_slice(), [None].as_slice()));
-        assert!(!program.run(&mut value, &mut answers));
+        for (text, written) in [
+            ("OVERFLOW FAIL SET u1 77 2", Written::Nothing),
+            ("SET u8 72 0", Written::Same),
+            ("SET u8 72 0 SET u8 72 1", Written::Changed),
+        ] {
+            let program = parse(text).unwrap();
+            assert_eq!(program.len_after(3), 10);
+            assert_eq!(program.run(&mut [0; 10], &mut Vec::new()), written, "{text}");
+        }
+        assert_eq!(parse("GET u8 72").unwrap().len_after(3), 3);
     }
 
     proptest! {
@@ -370,7 +385,7 @@ mod tests {
         ) {
             if let Ok(program) = FieldProgram::parse(words.iter().map(String::as_bytes), LIMIT) {
                 let mut answers = Vec::new();
-                program.run(&mut Vec::new(), &mut answers);
+                program.run(&mut vec![0; program.len_after(0)], &mut answers);
                 prop_assert_eq!(answers.len(), program.len());
             }
         }

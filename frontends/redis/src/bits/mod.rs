@@ -9,12 +9,13 @@ mod field;
 mod range;
 
 pub use combine::{BitOperation, Combination};
-pub use field::FieldProgram;
+pub use field::{FieldProgram, Written};
 pub use range::{BitRange, RangeUnit, count, position};
 
 use std::fmt;
 
 use crate::integer::parse_integer;
+use crate::refusal::Refusal;
 
 /// Why a command on bits is refused, in the words a client sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +67,12 @@ impl fmt::Display for BitsError {
 }
 
 impl std::error::Error for BitsError {}
+
+impl From<BitsError> for Refusal {
+    fn from(error: BitsError) -> Self {
+        Self::text(error.text())
+    }
+}
 
 /// Reads the offset of a bit; its byte lies below `limit_bytes`.
 ///
@@ -125,14 +132,13 @@ pub fn len_with(len: usize, offset: u64) -> usize {
     len.max(needed)
 }
 
-/// Writes the bit at `offset`, making the string longer if need be; the bit that was there.
-pub fn set(value: &mut Vec<u8>, offset: u64, bit: bool) -> bool {
-    value.resize(len_with(value.len(), offset), 0);
-    let Some(byte) = value.get_mut((offset >> 3) as usize) else { return false };
-    let mask = 1_u8 << bit_shift(offset);
-    let before = *byte & mask != 0;
-    *byte = if bit { *byte | mask } else { *byte & !mask };
-    before
+/// Writes the bit at `offset` of a string that is [long enough](len_with).
+pub fn set(value: &mut [u8], offset: u64, bit: bool) {
+    let index = usize::try_from(offset >> 3).unwrap_or(usize::MAX);
+    if let Some(byte) = value.get_mut(index) {
+        let mask = 1_u8 << bit_shift(offset);
+        *byte = if bit { *byte | mask } else { *byte & !mask };
+    }
 }
 
 /// How far the bit at `offset` is from the lowest of its byte.
@@ -172,14 +178,16 @@ mod tests {
 
     #[test]
     fn the_first_bit_is_the_highest_of_the_first_byte() {
-        let mut value = Vec::new();
-        assert!(!set(&mut value, 0, true));
-        assert_eq!(value, [0x80]);
-        assert!(!set(&mut value, 23, true));
+        let mut value = [0; 3];
+        set(&mut value, 0, true);
+        assert_eq!(value, [0x80, 0, 0]);
+        set(&mut value, 23, true);
         assert_eq!(value, [0x80, 0, 1]);
-        assert!(set(&mut value, 0, false));
+        set(&mut value, 0, false);
+        set(&mut value, 24, true);
         assert_eq!(value, [0, 0, 1]);
         assert!(!get(&value, u64::MAX));
+        assert_eq!((len_with(0, 0), len_with(0, 8), len_with(5, 8)), (1, 2, 5));
     }
 
     proptest! {
@@ -190,8 +198,10 @@ mod tests {
             let mut value = Vec::new();
             let mut model = [false; 300];
             for (offset, bit) in writes {
-                let before = set(&mut value, offset, bit);
-                prop_assert_eq!(before, std::mem::replace(&mut model[offset as usize], bit));
+                value.resize(len_with(value.len(), offset), 0);
+                prop_assert_eq!(get(&value, offset), model[offset as usize]);
+                set(&mut value, offset, bit);
+                model[offset as usize] = bit;
             }
             for offset in 0..300 {
                 prop_assert_eq!(get(&value, offset), model[offset as usize]);

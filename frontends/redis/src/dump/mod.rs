@@ -31,6 +31,7 @@ pub use crc64::crc64;
 use std::fmt;
 
 use crate::integer::{parse_integer, push_integer};
+use crate::refusal::Refusal;
 
 /// The version that is written, and the latest one that is read.
 pub const VERSION: u16 = 11;
@@ -67,6 +68,12 @@ impl fmt::Display for DumpError {
 }
 
 impl std::error::Error for DumpError {}
+
+impl From<DumpError> for Refusal {
+    fn from(error: DumpError) -> Self {
+        Self::text(error.text())
+    }
+}
 
 /// The payload of a string.
 pub fn write_string(value: &[u8], compresses: bool) -> Vec<u8> {

@@ -5,7 +5,7 @@ use super::Histogram;
 const LARGEST: u8 = 63;
 
 /// Register `index`.
-fn get(registers: &[u8], index: usize) -> u8 {
+pub(super) fn get(registers: &[u8], index: usize) -> u8 {
     let (byte, shift) = place(index);
     let low = registers.get(byte).copied().unwrap_or_default();
     let high = registers.get(byte + 1).copied().unwrap_or_default();

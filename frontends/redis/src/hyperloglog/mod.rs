@@ -25,6 +25,8 @@ pub use union::Union;
 
 use std::fmt;
 
+use crate::refusal::Refusal;
+
 /// Registers of a HyperLogLog.
 pub const REGISTERS: usize = 1 << INDEX_BITS;
 /// Bits of a hash that choose the register.
@@ -71,6 +73,12 @@ impl fmt::Display for HyperLogLogError {
 }
 
 impl std::error::Error for HyperLogLogError {}
+
+impl From<HyperLogLogError> for Refusal {
+    fn from(error: HyperLogLogError) -> Self {
+        Self::text(error.text())
+    }
+}
 
 /// How registers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +149,12 @@ impl<'a> View<'a> {
             Encoding::Sparse => sparse::histogram(self.registers)?,
         };
         Ok(estimate::cardinality(&histogram))
+    }
+
+    /// Whether adding an element may change it; surely not if this says so.
+    pub fn may_change_by(self, element: &[u8]) -> bool {
+        let (index, rank) = hash::register_and_rank(element);
+        self.encoding == Encoding::Sparse || dense::get(self.registers, index) < rank
     }
 
     /// Calls `visit` with each register that is not zero, in order.
