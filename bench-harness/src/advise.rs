@@ -83,6 +83,7 @@ impl Advice {
     /// # Errors
     /// Those of the comparison; `Unsupported` if no engine fits.
     pub fn give(self, adapters: &[Adapter], json: &mut dyn Write) -> Result<String> {
+        self.comparison.check()?;
         let (fitting, left_out) = self.candidates(adapters)?;
         let mut out = String::new();
         for (name, reason) in &left_out {
@@ -97,7 +98,8 @@ impl Advice {
         let runs = comparison.engines.len() * comparison.workloads.len() * comparison.rounds;
         let watch = Watch::new(runs);
         let mut all: Vec<(Workload, Vec<Series>)> = Vec::new();
-        comparison.run(adapters, json, &watch, &mut |workload, series| {
+        // What failed is in the tables, and such an engine is not recommended.
+        let _ = comparison.run(adapters, json, &watch, &mut |workload, series| {
             let _ = writeln!(out, "{}", table(&comparison, workload, series));
             all.push((workload.clone(), series.to_vec()));
             Ok(())
@@ -132,12 +134,21 @@ impl Advice {
         let names = own.chain(adapters.iter().map(|adapter| adapter.name));
         let (mut fitting, mut left_out) = (Vec::new(), Vec::new());
         for name in names {
-            let capabilities = self.look_at(&host, adapters, name)?;
+            let looked = self.look_at(&host, adapters, name);
+            let capabilities = match looked {
+                Ok(capabilities) => capabilities,
+                // One that cannot be opened here, such as for too little memory, is not the answer.
+                Err(error) => {
+                    left_out.push((name.to_owned(), format!("cannot be opened: {error}")));
+                    continue;
+                }
+            };
             match self.lack(&capabilities) {
                 None => fitting.push(Candidate { name: name.to_owned(), capabilities }),
                 Some(reason) => left_out.push((name.to_owned(), reason)),
             }
         }
+        host.fs.remove_dir_all(&self.comparison.plan.directory)?;
         Ok((fitting, left_out))
     }
 
@@ -172,8 +183,12 @@ impl Advice {
         if self.comparison.workloads.iter().any(Workload::scans) && !capabilities.ordered {
             return Need::Scans.lack(capabilities).map(str::to_owned);
         }
-        let per_key = (KEY_BYTES + plan.value_bytes) as u64 + OVERHEAD_BYTES_PER_KEY;
-        let needed = plan.records.saturating_mul(per_key);
+        let needed = self.comparison.workloads.iter().map(|workload| {
+            let plan = self.comparison.plan_of(workload, "");
+            let per_key = (KEY_BYTES + plan.value_bytes) as u64 + OVERHEAD_BYTES_PER_KEY;
+            plan.records.saturating_mul(per_key)
+        });
+        let needed = needed.max().unwrap_or(0);
         if Need::LargerThanMemory.lack(capabilities).is_some() && needed > plan.memory_bytes {
             let (needed, has) = (needed as f64 / MIB, plan.memory_bytes as f64 / MIB);
             return Some(format!(
@@ -304,6 +319,7 @@ fn advantages(own: &Capabilities, of_best: &Capabilities) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
@@ -321,6 +337,8 @@ mod tests {
             baseline: 0,
             workloads: vec![plan.workload.clone()],
             rounds: 1,
+            commits: None,
+            traces: HashMap::new(),
             is_confined: false,
             plan,
         };
@@ -330,8 +348,8 @@ mod tests {
     fn candidates(advice: &Advice) -> Vec<Candidate> {
         let (fitting, left_out) = advice.candidates(&[]).unwrap();
         assert!(left_out.iter().all(|(_, reason)| !reason.is_empty()));
-        let host = Host::system(IoBackend::Threads).unwrap();
-        host.fs.remove_dir_all(&advice.comparison.plan.directory).unwrap();
+        let directory = &advice.comparison.plan.directory;
+        assert!(!std::path::Path::new(directory).exists(), "{directory} is left over");
         fitting
     }
 
@@ -355,6 +373,26 @@ mod tests {
         assert_eq!(fitting(&durable), ["lsm"]);
         let mut large = advice("ycsb-a", vec![]);
         large.comparison.plan.records = 10_000_000;
+        assert_eq!(fitting(&large), ["lsm"]);
+    }
+
+    #[test]
+    fn an_engine_that_cannot_be_opened_is_left_out_with_the_reason() {
+        let open = |_: &ferrokit_engine::EngineUrl, _: &SubjectSettings| {
+            Err(Error::invalid("broken.open", "no such luck"))
+        };
+        let broken = Adapter { name: "broken", description: "", skips: "", open };
+        let (fitting, left_out) = advice("ycsb-a", vec![]).candidates(&[broken]).unwrap();
+        assert_eq!(fitting.len(), 4);
+        let (name, reason) = left_out.first().unwrap();
+        assert!(name == "broken" && reason.contains("no such luck"), "{name} {reason}");
+    }
+
+    #[test]
+    fn data_are_weighed_as_the_workload_makes_them() {
+        // 2000 records of 64 KiB, in the place of the 200,000 small ones that are asked for.
+        let mut large = advice("large-values", vec![]);
+        large.comparison.plan.records = 200_000;
         assert_eq!(fitting(&large), ["lsm"]);
     }
 

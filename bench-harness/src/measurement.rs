@@ -126,6 +126,11 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
+    /// The engine should be able to, and failed; not by a wrong answer, which ends everything.
+    Failed {
+        /// The error.
+        reason: String,
+    },
 }
 
 #[cfg(test)]

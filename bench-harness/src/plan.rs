@@ -15,9 +15,13 @@ const THREADS_MAX: usize = 256;
 const TASKS_MAX: usize = 4096;
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
 const RATE_MAX: f64 = 1e9;
+/// How many times a workload opens an engine, at most.
+const OPENINGS_MAX: u64 = 10;
 
 /// What measured writes survive; see [`Durability`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Promise {
     /// Nothing beyond the process.
@@ -104,7 +108,9 @@ impl Plan {
     /// # Errors
     /// `InvalidArgument`, naming the option.
     pub fn check(&self) -> Result<()> {
-        range("records", self.records, 1, RECORDS_MAX)?;
+        // A trace says itself what it loads: maybe nothing.
+        let records_min = u64::from(self.workload.profile().shape != Shape::Replay);
+        range("records", self.records, records_min, RECORDS_MAX)?;
         range("operations", self.operations, 1, OPERATIONS_MAX)?;
         range("warmup", self.warmup, 0, OPERATIONS_MAX)?;
         let value_bytes = self.value_bytes as u64;
@@ -128,20 +134,37 @@ impl Plan {
         Ok(())
     }
 
-    /// The plan with what its workload fixes: threads, durability, bytes of a value, fewer records.
+    /// The plan with what its workload fixes: threads, durability, bytes of a value, numbers of
+    /// records and operations, who calls. So what a result says of itself is what was done.
     #[must_use]
     pub fn fixed(mut self) -> Self {
         let profile = self.workload.profile();
         self.threads = profile.threads.unwrap_or(self.threads);
         self.value_bytes = profile.value_bytes.unwrap_or(self.value_bytes);
-        self.records = (self.records / profile.fewer).max(1);
-        self.operations = (self.operations / profile.fewer).max(1);
-        self.warmup /= profile.fewer;
+        if profile.fewer > 1 {
+            // Not to be refused for what it divides, only for what was asked for.
+            let fewer = |number: u64| (number / profile.fewer).max(u64::from(number > 0));
+            self.records = fewer(self.records);
+            self.operations = fewer(self.operations);
+            self.warmup /= profile.fewer;
+        }
         if profile.is_synced {
             self.durability = Promise::Synced;
         }
         if profile.shape != Shape::Mixed {
             self.warmup = 0;
+        }
+        match profile.shape {
+            Shape::Mixed | Shape::Replay => {}
+            Shape::EachRecord => self.operations = self.records,
+            // Each is removed, looked for and written.
+            Shape::DeleteRefill => self.operations = self.records.saturating_mul(3),
+            Shape::Open { .. } => {
+                self.operations = self.operations.min(OPENINGS_MAX);
+                // Something must be left to be opened.
+                self.durability = self.durability.max(Promise::Os);
+                (self.caller, self.rate_per_s) = (Caller::Sync, None);
+            }
         }
         self
     }
@@ -199,5 +222,28 @@ pub(crate) mod tests {
             let error = wrong.check().unwrap_err().to_string();
             assert!(error.contains(option), "{option}: {error}");
         }
+    }
+
+    #[test]
+    fn a_plan_says_what_its_workload_does() {
+        let fixed = |workload: &str, plan: Plan| {
+            Plan { workload: workload.parse().unwrap(), ..plan }.fixed()
+        };
+        let base = Plan { warmup: 100, operations: 50_000, ..plan("ycsb-a") };
+        assert_eq!(fixed("fill-seq", base.clone()).operations, 1000, "one for each record");
+        assert_eq!(fixed("delete-refill", base.clone()).operations, 3000, "three for each");
+        let asked = Plan { caller: Caller::Async, rate_per_s: Some(5.0), ..base.clone() };
+        let opened = fixed("open-crash", asked);
+        assert_eq!((opened.operations, opened.durability), (10, Promise::Os));
+        assert_eq!((opened.caller, opened.rate_per_s, opened.warmup), (Caller::Sync, None, 0));
+        let large = fixed("large-values", base.clone());
+        assert_eq!((large.records, large.operations, large.warmup), (10, 500, 1));
+        assert_eq!(fixed("commit-8", base.clone()).durability, Promise::Synced);
+        // What makes no sense is refused, not made sense of.
+        for workload in ["ycsb-a", "large-values", "fill-seq"] {
+            let nothing = fixed(workload, Plan { records: 0, ..base.clone() });
+            assert!(nothing.check().unwrap_err().to_string().contains("records"), "{workload}");
+        }
+        assert!(fixed("ycsb-a", Plan { operations: 0, ..base }).check().is_err());
     }
 }

@@ -1,10 +1,10 @@
 //! [`Record`]: a line of the JSON output. The schema is documented in the crate's README, and stable:
 //! fields may come, but none changes or goes while [`SCHEMA`] stays.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 
 use ferrokit_engine::{Env, Error, ErrorKind, Result};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::measurement::{Measurement, Outcome};
 use crate::plan::{Caller, Plan, Promise};
@@ -14,8 +14,8 @@ use crate::workload::{Shape, Workload};
 /// The version of the schema.
 pub const SCHEMA: u32 = 1;
 
-/// One line.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One line, to be written; [`report::input`](crate::report::input) reads them, and those of servers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "record", rename_all = "lowercase")]
 pub enum Record {
     /// Where and how it was measured: the first line.
@@ -24,9 +24,6 @@ pub enum Record {
     Run(Box<RunRecord>),
     /// One engine relative to the baseline, over all rounds of a workload.
     Ratio(RatioRecord),
-    /// A line of another kind, such as those of the server benchmark.
-    #[serde(other)]
-    Other,
 }
 
 /// Where and how it was measured.
@@ -52,6 +49,9 @@ pub struct Machine {
     pub file_system: String,
     /// Whether each engine ran in a memory cgroup.
     pub memory_cgroup: bool,
+    /// The load average of the minute before: above a few tenths, others used the machine.
+    #[serde(default)]
+    pub load_before: Option<f64>,
 }
 
 /// What a run was asked for.
@@ -63,6 +63,9 @@ pub struct Parameters {
     pub operations: u64,
     /// Bytes of a value, where the workload does not vary them.
     pub value_bytes: usize,
+    /// How it varies them, if it does.
+    #[serde(default)]
+    pub value_sizes: Option<String>,
     /// Threads.
     pub threads: usize,
     /// The distribution of accesses; none where there is no choice.
@@ -91,6 +94,7 @@ impl Parameters {
             records: plan.records,
             operations: plan.operations,
             value_bytes: plan.value_bytes,
+            value_sizes: profile.varying_values(),
             threads: plan.threads,
             distribution,
             durability: plan.durability,
@@ -104,7 +108,7 @@ impl Parameters {
 }
 
 /// One run of one engine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunRecord {
     /// The engine, as it was named on the command line.
     pub engine: String,
@@ -127,6 +131,51 @@ pub struct RunRecord {
     pub measurement: Option<Measurement>,
 }
 
+/// A run as it lies in a file, before it is known whether there is a measurement.
+#[derive(Deserialize)]
+struct RawRun {
+    engine: String,
+    skipped_cases: String,
+    workload: Workload,
+    summary: String,
+    parameters: Parameters,
+    round: usize,
+    seed: u64,
+    unsupported: Option<String>,
+    #[serde(flatten)]
+    measurement: serde_json::Map<String, serde_json::Value>,
+}
+
+impl<'de> Deserialize<'de> for RunRecord {
+    /// A run has a measurement, or a reason why it has none. One that has neither is broken: a
+    /// flattened `Option` would take a measurement without a field, or with a bad one, for none.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = RawRun::deserialize(deserializer)?;
+        let measurement = match &raw.unsupported {
+            Some(_) if raw.measurement.contains_key("ops_per_s") => {
+                let what = "a measurement, and a reason why there is none";
+                return Err(serde::de::Error::custom(what));
+            }
+            Some(_) => None,
+            None => Some(
+                Measurement::deserialize(serde_json::Value::Object(raw.measurement))
+                    .map_err(serde::de::Error::custom)?,
+            ),
+        };
+        Ok(Self {
+            engine: raw.engine,
+            skipped_cases: raw.skipped_cases,
+            workload: raw.workload,
+            summary: raw.summary,
+            parameters: raw.parameters,
+            round: raw.round,
+            seed: raw.seed,
+            unsupported: raw.unsupported,
+            measurement,
+        })
+    }
+}
+
 impl RunRecord {
     /// Of a run that is done.
     pub fn new(
@@ -139,6 +188,7 @@ impl RunRecord {
         let (unsupported, measurement) = match outcome {
             Outcome::Measured(measurement) => (None, Some(*measurement)),
             Outcome::Unsupported { reason } => (Some(reason), None),
+            Outcome::Failed { reason } => (Some(format!("it failed: {reason}")), None),
         };
         Self {
             engine: engine.to_owned(),
@@ -192,6 +242,10 @@ impl Machine {
             kernel: format!("Linux {kernel}"),
             file_system: file_system(directory, &read("/proc/self/mounts")),
             memory_cgroup,
+            load_before: read("/proc/loadavg")
+                .split_whitespace()
+                .next()
+                .and_then(|load| load.parse().ok()),
         }
     }
 }
@@ -218,23 +272,6 @@ pub fn write_record(out: &mut dyn Write, record: &Record) -> Result<()> {
         .map_err(|error| Error::io("bench.json", error))
 }
 
-/// Reads the lines of a file.
-///
-/// # Errors
-/// `Io`; `InvalidArgument` for a line that is no record, with its number.
-pub fn read_records(path: &str) -> Result<Vec<Record>> {
-    let failed = |error| Error::io("bench.json", error).with_file(path);
-    let file = std::fs::OpenOptions::new().read(true).open(path).map_err(failed)?;
-    let lines = BufReader::new(file).lines().enumerate();
-    let record = |(number, line): (usize, std::io::Result<String>)| {
-        let line = line.map_err(failed)?;
-        serde_json::from_str(&line).map_err(|error| {
-            Error::invalid("bench.json", format!("line {}: {error}", number + 1)).with_file(path)
-        })
-    };
-    lines.map(record).collect()
-}
-
 pub(crate) fn json_error(error: serde_json::Error) -> Error {
     Error::new(ErrorKind::Io, "bench.json", "a line of JSON cannot be read or written")
         .with_source(error)
@@ -252,14 +289,39 @@ mod tests {
         assert_eq!(file_system("/mnt/fas", mounts), "ext4");
     }
 
+    fn run(outcome: Outcome) -> RunRecord {
+        RunRecord::new("lsm", "", &plan("replay:x"), 3, outcome)
+    }
+
     #[test]
-    fn a_run_that_was_not_possible_comes_back() {
-        let outcome = Outcome::Unsupported { reason: "no".to_owned() };
-        let run = RunRecord::new("lsm", "", &plan("replay:x"), 3, outcome);
-        let record = Record::Run(Box::new(run));
-        let text = serde_json::to_string(&record).unwrap();
-        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
-        let other = r#"{"record":"server","ops_per_s":1}"#;
-        assert_eq!(serde_json::from_str::<Record>(other).unwrap(), Record::Other);
+    fn runs_come_back() {
+        let measurement = Box::new(crate::measurement::tests::measurement());
+        for outcome in [
+            Outcome::Unsupported { reason: "no".to_owned() },
+            Outcome::Failed { reason: "no space".to_owned() },
+            Outcome::Measured(measurement),
+        ] {
+            let run = run(outcome);
+            let text = serde_json::to_string(&Record::Run(Box::new(run.clone()))).unwrap();
+            assert!(text.starts_with("{\"record\":\"run\","), "{text}");
+            assert_eq!(serde_json::from_str::<RunRecord>(&text).unwrap(), run);
+        }
+    }
+
+    #[test]
+    fn a_broken_measurement_is_named_and_not_taken_for_none() {
+        let measurement = crate::measurement::tests::measurement();
+        let whole = serde_json::to_value(run(Outcome::Measured(Box::new(measurement)))).unwrap();
+        let read = |value: serde_json::Value| serde_json::from_value::<RunRecord>(value);
+        read(whole.clone()).unwrap();
+        let mut less = whole.clone();
+        less.as_object_mut().unwrap().remove("cpu_s");
+        assert!(read(less).unwrap_err().to_string().contains("missing field `cpu_s`"));
+        let mut bad = whole.clone();
+        bad["ops_per_s"] = serde_json::Value::Null;
+        assert!(read(bad).unwrap_err().to_string().contains("invalid type: null"));
+        let mut both = whole;
+        both["unsupported"] = "no".into();
+        assert!(read(both).unwrap_err().to_string().contains("a reason why there is none"));
     }
 }

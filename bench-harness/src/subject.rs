@@ -81,6 +81,10 @@ pub fn open(
         ));
     }
     if let Some(adapter) = adapters.iter().find(|adapter| adapter.name == parsed.engine()) {
+        if let Some(wrapper) = parsed.wrapper() {
+            let what = format!("{wrapper} wraps ferrokit's engines, and {} is none", adapter.name);
+            return Err(Error::unsupported("bench", what));
+        }
         return (adapter.open)(&parsed, settings);
     }
     let completed = complete_url(url, &parsed, settings);
@@ -167,5 +171,17 @@ mod tests {
             assert_eq!(answer, completed);
             EngineUrl::parse(&answer).unwrap();
         }
+    }
+
+    #[test]
+    fn a_wrapper_that_would_be_left_out_is_refused() {
+        let open = |_: &EngineUrl, _: &SubjectSettings| -> Result<Subject> {
+            panic!("it is opened without its wrapper")
+        };
+        let adapter = Adapter { name: "foreign", description: "", skips: "", open };
+        let host = Host::system(ferrokit_storage::IoBackend::Threads).unwrap();
+        let opened = super::open(&host, &[adapter], "mvcc+foreign:", &settings());
+        let Err(error) = opened else { panic!("it was opened") };
+        assert!(error.to_string().contains("mvcc wraps"), "{error}");
     }
 }

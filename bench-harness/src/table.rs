@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::compare::{Comparison, Series};
+use crate::dataset::KEY_BYTES;
 use crate::measurement::Measurement;
 use crate::plan::Caller;
 use crate::ratio::{Ratio, median};
@@ -38,6 +39,11 @@ pub fn table(comparison: &Comparison, workload: &Workload, series: &[Series]) ->
         }
         let middle =
             |figure: &dyn Fn(&Measurement) -> f64| median(&own.figures(figure)).unwrap_or(f64::NAN);
+        // Of nothing put, or nothing on disk, there is no factor: not even 0.
+        let factor = |figure: fn(&Measurement) -> Option<f64>| {
+            let known: Vec<f64> = own.measurements.iter().filter_map(figure).collect();
+            median(&known).map_or_else(|| "-".to_owned(), |factor| format!("{factor:.2}"))
+        };
         let ratio = match series.get(comparison.baseline) {
             _ if index == comparison.baseline => "baseline".to_owned(),
             Some(baseline) => own.ratio(baseline).map_or_else(|| "-".to_owned(), shown),
@@ -45,7 +51,7 @@ pub fn table(comparison: &Comparison, workload: &Workload, series: &[Series]) ->
         };
         let _ = writeln!(
             out,
-            "{engine:width$} {:>11.0} {ratio:>22} {:>9.1} {:>9.1} {:>9.1} {:>9.2} {:>9.2} {:>9.1} {:>9.1} {:>8.2} {:>8.2}",
+            "{engine:width$} {:>11.0} {ratio:>22} {:>9.1} {:>9.1} {:>9.1} {:>9.2} {:>9.2} {:>9.1} {:>9.1} {:>8} {:>8}",
             middle(&|m| m.ops_per_s),
             middle(&|m| m.latency_ns.p50 as f64 / 1e3),
             middle(&|m| m.latency_ns.p99 as f64 / 1e3),
@@ -54,8 +60,8 @@ pub fn table(comparison: &Comparison, workload: &Workload, series: &[Series]) ->
             middle(&Measurement::cpu_us_per_operation),
             middle(&|m| m.rss_bytes as f64 / MIB),
             middle(&|m| m.disk_bytes as f64 / MIB),
-            middle(&|m| m.write_amplification().unwrap_or(0.0)),
-            middle(&|m| m.space_amplification().unwrap_or(0.0)),
+            factor(Measurement::write_amplification),
+            factor(Measurement::space_amplification),
         );
     }
     for (engine, series) in comparison.engines.iter().zip(series) {
@@ -76,13 +82,15 @@ fn heading(comparison: &Comparison, workload: &Workload) -> String {
         Caller::Async => format!("{} tasks on each of {} threads", plan.tasks, plan.threads),
     };
     let loop_kind = plan.rate_per_s.map_or(String::new(), |rate| format!(", {rate} a second"));
+    let records = match &parameters.value_sizes {
+        None => format!("of {KEY_BYTES} + {} bytes", plan.value_bytes),
+        Some(sizes) => format!("with values {sizes}"),
+    };
     format!(
-        "\nworkload {workload}: {summary}{distribution}\n{} records of {} + {} bytes, {} operations\
+        "\nworkload {workload}: {summary}{distribution}\n{} records {records}, {} operations\
          {loop_kind}, {callers}, durability {}, {:.0} MiB of cache and buffers, seed {}, median of \
          {} rounds\n",
         plan.records,
-        crate::dataset::KEY_BYTES,
-        plan.value_bytes,
         plan.operations,
         plan.durability.name(),
         plan.memory_bytes as f64 / MIB,

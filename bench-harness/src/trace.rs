@@ -16,8 +16,9 @@
 //!
 //! **The output of Redis' `MONITOR`**: `1339518083.107412 [0 127.0.0.1:60866] "set" "k" "value"`.
 //! `GET`, `MGET`, `EXISTS`, `TTL`, `STRLEN` and the like are reads; `SET`, `SETEX`, `MSET`, `GETSET`
-//! and the like writes; `INCR`, `APPEND` and the like read-modify-writes; `DEL` and `UNLINK`
-//! deletes. Other commands are left out, and counted.
+//! and the like writes; `INCR`, `APPEND` and the like read-modify-writes; `DEL`, `UNLINK` and
+//! `GETDEL` deletes. Keys of databases other than 0 are told apart by a prefix. Other commands are
+//! left out, and counted; times to live are, too.
 //!
 //! A key whose first operation reads it is loaded before the run. Each thread replays the operations
 //! of its own keys in their order, so that every read has one right answer.
@@ -250,6 +251,15 @@ fn monitor_line(text: &[u8], recording: &mut Recording) -> std::result::Result<(
     let Some((name, arguments)) = words.split_first() else {
         return Err("it is no line of MONITOR");
     };
+    let database = text
+        .get(..close)
+        .and_then(|head| head.split(|byte| *byte == b'[').nth(1))
+        .and_then(|head| head.split(|byte| *byte == b' ').next())
+        .unwrap_or(b"0");
+    let mut push = |key: &[u8], recorded| match database {
+        b"0" => recording.push(key, recorded),
+        _ => recording.push(&[database, b":", key].concat(), recorded),
+    };
     let key = arguments.first().map(Vec::as_slice);
     let length = |index: usize| arguments.get(index).map_or(VALUE_BYTES_UNKNOWN, Vec::len);
     let name = name.to_ascii_lowercase();
@@ -260,16 +270,17 @@ fn monitor_line(text: &[u8], recording: &mut Recording) -> std::result::Result<(
         b"set" | b"setnx" | b"getset" => Recorded::Put(length(1)),
         b"setex" | b"psetex" => Recorded::Put(length(2)),
         b"incr" | b"decr" | b"incrby" | b"decrby" | b"incrbyfloat" | b"append" | b"setrange"
-        | b"setbit" | b"getdel" => Recorded::ReadModifyWrite(length(1)),
+        | b"setbit" => Recorded::ReadModifyWrite(length(1)),
+        b"getdel" => Recorded::Delete,
         b"mget" | b"exists" | b"touch" => {
-            return arguments.iter().try_for_each(|key| recording.push(key, Recorded::Get));
+            return arguments.iter().try_for_each(|key| push(key, Recorded::Get));
         }
         b"del" | b"unlink" => {
-            return arguments.iter().try_for_each(|key| recording.push(key, Recorded::Delete));
+            return arguments.iter().try_for_each(|key| push(key, Recorded::Delete));
         }
         b"mset" | b"msetnx" => {
             return arguments.chunks_exact(2).try_for_each(|pair| match pair {
-                [key, value] => recording.push(key, Recorded::Put(value.len())),
+                [key, value] => push(key, Recorded::Put(value.len())),
                 _ => Ok(()),
             });
         }
@@ -279,7 +290,7 @@ fn monitor_line(text: &[u8], recording: &mut Recording) -> std::result::Result<(
         }
     };
     match key {
-        Some(key) => recording.push(key, recorded),
+        Some(key) => push(key, recorded),
         None => {
             recording.skipped += 1;
             Ok(())
@@ -372,6 +383,19 @@ mod tests {
         assert_eq!(kinds, [Update, Read, Read, Read, Delete, Delete]);
         assert_eq!((trace.loaded, trace.skipped), (2, 2));
         assert_eq!(&*trace.names[2], b"k\"\x01");
+    }
+
+    #[test]
+    fn databases_have_keys_of_their_own() {
+        let text = "1.1 [0 127.0.0.1:1] \"set\" \"k\" \"v\"\n\
+                    1.2 [3 127.0.0.1:1] \"set\" \"k\" \"v\"\n\
+                    1.3 [3 unix:/a] \"getdel\" \"k\"\n\
+                    1.4 [3 127.0.0.1:1] \"get\" \"k\"\n";
+        let trace = parse(text).unwrap();
+        let names: Vec<&[u8]> = trace.names.iter().map(|name| &**name).collect();
+        assert_eq!(names, [&b"k"[..], b"3:k"]);
+        let kinds: Vec<_> = trace.operations.iter().map(|op| op.kind).collect();
+        assert_eq!(kinds, [Kind::Update, Kind::Update, Kind::Delete, Kind::ReadMiss]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a run costs: processor time, resident memory, bytes on disk.
 
+use std::fs::{Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -72,6 +73,36 @@ fn field(text: &str, name: &str) -> io::Result<u64> {
 /// Those of the file system.
 pub fn disk_bytes(directory: &Path) -> io::Result<u64> {
     let mut bytes = 0;
+    each_file(directory, |_, metadata| {
+        bytes += metadata.blocks() * BLOCK_BYTES;
+        Ok(())
+    })?;
+    Ok(bytes)
+}
+
+/// Has the kernel write what it keeps in memory of the files under `directory`, whoever changed
+/// them, so that none of their pages is dirty.
+///
+/// # Errors
+/// Those of the file system.
+pub fn flush_files(directory: &Path) -> io::Result<()> {
+    each_file(directory, |path, metadata| {
+        // Sockets and the like have nothing to be written.
+        if !metadata.is_file() {
+            return Ok(());
+        }
+        match unless_gone(OpenOptions::new().read(true).open(path))? {
+            Some(file) => file.sync_data(),
+            None => Ok(()),
+        }
+    })
+}
+
+/// Shows each file under a directory.
+fn each_file(
+    directory: &Path,
+    mut visit: impl FnMut(&Path, &Metadata) -> io::Result<()>,
+) -> io::Result<()> {
     let mut directories: Vec<PathBuf> = vec![directory.to_owned()];
     while let Some(directory) = directories.pop() {
         let Some(entries) = unless_gone(std::fs::read_dir(&directory))? else { continue };
@@ -81,11 +112,11 @@ pub fn disk_bytes(directory: &Path) -> io::Result<u64> {
             if metadata.is_dir() {
                 directories.push(path);
             } else {
-                bytes += metadata.blocks() * BLOCK_BYTES;
+                visit(&path, &metadata)?;
             }
         }
     }
-    Ok(bytes)
+    Ok(())
 }
 
 fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
@@ -141,5 +172,26 @@ mod tests {
         std::fs::remove_dir_all(&directory).unwrap();
         assert!(((1 << 20)..(2 << 20)).contains(&bytes), "{bytes}");
         assert_eq!(disk_bytes(&directory).unwrap(), 0);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "real files are what is counted")]
+    fn a_page_that_is_dirtied_again_after_a_flush_is_written_again() {
+        let directory =
+            std::env::temp_dir().join(format!("ferrokit-bench-flush-{}", std::process::id()));
+        std::fs::create_dir_all(directory.join("inner")).unwrap();
+        let path = directory.join("inner/file");
+        let write = || std::fs::write(&path, vec![1; 1 << 20]).unwrap();
+        let written = || Usage::now().unwrap().written_bytes;
+        write();
+        flush_files(&directory).unwrap();
+        // Nothing is dirty: a flush has nothing to write, and new bytes are counted in full.
+        let before = written();
+        let mut file = OpenOptions::new().write(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut file, &vec![2; 1 << 20]).unwrap();
+        let after = written();
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert!(after - before >= 1 << 20, "{before} {after}");
+        assert!(flush_files(&directory).is_ok(), "no directory, nothing to do");
     }
 }

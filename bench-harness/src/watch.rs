@@ -20,7 +20,8 @@ impl Watch {
             false => ProgressDrawTarget::hidden(),
         };
         let bar = ProgressBar::with_draw_target(Some(runs as u64), target);
-        let template = "{bar:30} {pos}/{len} runs, {elapsed} gone, about {eta} left  {msg}";
+        let template =
+            "{bar:30} {pos}/{len} runs, {per_sec}, {elapsed} gone, about {eta} left  {msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -41,10 +42,19 @@ impl Watch {
 
     /// It ended.
     pub fn end(&self, how: &str) {
-        if !self.is_terminal {
-            eprintln!("{how}");
-        }
         self.bar.inc(1);
+        if !self.is_terminal {
+            let (done, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
+            let gone = self.bar.elapsed();
+            match done < all {
+                // Plain proportion: one run is not like the next, and lines are kept.
+                true => {
+                    let left = gone.mul_f64((all - done) as f64 / done.max(1) as f64);
+                    eprintln!("{how} ({} gone, about {} left)", minutes(gone), minutes(left));
+                }
+                false => eprintln!("{how} ({} in all)", minutes(gone)),
+            }
+        }
     }
 
     /// A run is left out.
@@ -66,8 +76,26 @@ impl Watch {
     }
 }
 
+/// As 3:07.
+fn minutes(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round() as u64;
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_in_minutes() {
+        assert_eq!(minutes(Duration::from_millis(59_600)), "1:00");
+        assert_eq!(minutes(Duration::from_secs(187)), "3:07");
+        assert_eq!(minutes(Duration::ZERO), "0:00");
     }
 }

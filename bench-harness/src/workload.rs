@@ -395,6 +395,22 @@ const REPLAY: Profile = Profile {
     ..BASE
 };
 
+impl Profile {
+    /// How values vary in length, in words, if they do.
+    pub fn varying_values(&self) -> Option<String> {
+        if self.shape == Shape::Replay {
+            return Some("recorded".to_owned());
+        }
+        match self.value_sizes {
+            ValueSizes::Fixed => None,
+            ValueSizes::Pareto { max, .. } => Some(format!("Pareto, up to {max} B")),
+            ValueSizes::LogNormal { median, max, .. } => {
+                Some(format!("log-normal, {median} B in the median, up to {max} B"))
+            }
+        }
+    }
+}
+
 impl Workload {
     /// All but replays.
     pub fn all() -> impl Iterator<Item = Self> {

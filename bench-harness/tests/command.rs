@@ -125,3 +125,126 @@ fn mistakes_end_with_an_error() {
         assert!(progress.contains(part), "{name}: {progress}");
     }
 }
+
+#[test]
+fn an_engine_that_fails_does_not_end_what_others_do() {
+    let page = std::env::temp_dir().join(format!("ferrokit-failure-{}.html", std::process::id()));
+    let html = page.to_str().unwrap().to_owned();
+    let (output, lines) = bench(
+        "failure",
+        &[
+            "compare",
+            "--engines",
+            "dash,memory",
+            "--workloads",
+            "fill-random,read-uniform",
+            "--rounds",
+            "2",
+            "--records",
+            "50000",
+            "--operations",
+            "500",
+            "--memory",
+            "1MiB",
+            "--durability",
+            "memory",
+            "--html",
+            &html,
+        ],
+    );
+    let progress = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "a failure is not kept quiet: {progress}");
+    assert!(progress.contains("2 runs failed") && progress.contains("FAILED"), "{progress}");
+    let runs = of(&lines, "run");
+    let of_engine = |engine: &str| runs.iter().filter(|run| run["engine"] == engine).count();
+    assert_eq!((of_engine("dash"), of_engine("memory")), (2, 4), "left out of the second rounds");
+    for run in &runs {
+        let is_dash = run["engine"] == "dash";
+        assert_eq!(run["unsupported"].is_string(), is_dash, "{run}");
+        if is_dash {
+            assert!(run["unsupported"].as_str().unwrap().starts_with("it failed: "), "{run}");
+        }
+    }
+    let text = std::fs::read_to_string(&page).unwrap();
+    std::fs::remove_file(&page).unwrap();
+    assert!(text.contains("<html") && text.contains("it failed"), "the page tells it");
+}
+
+#[test]
+fn opening_is_measured_after_a_close_and_after_a_crash() {
+    let (output, lines) = bench(
+        "opening",
+        &[
+            "compare",
+            "--engines",
+            "lsm,memory",
+            "--workloads",
+            "open-clean,open-crash",
+            "--rounds",
+            "1",
+            "--records",
+            "300",
+            "--operations",
+            "3",
+            "--durability",
+            "memory",
+        ],
+    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let runs = of(&lines, "run");
+    assert_eq!(runs.len(), 4);
+    for run in runs {
+        assert_eq!(run["parameters"]["durability"], "os", "something must survive: {run}");
+        if run["engine"] == "memory" {
+            assert!(run["unsupported"].is_string(), "{run}");
+            continue;
+        }
+        assert_eq!((&run["operations"], &run["parameters"]["operations"]), (&3.into(), &3.into()));
+        assert_eq!(run["live_bytes"], 300 * 116, "{run}");
+        assert!(run["rss_bytes"].as_u64().unwrap() > 0, "it is still open: {run}");
+    }
+}
+
+#[test]
+fn a_replay_says_how_much_its_trace_holds() {
+    let trace = std::env::temp_dir().join(format!("ferrokit-trace-{}", std::process::id()));
+    std::fs::write(&trace, "get a\nput b 50\nget b\nrmw a\ndelete b\nget b\n").unwrap();
+    let workload = format!("replay:{}", trace.to_str().unwrap());
+    let arguments = ["run", "--engine", "memory:", "--durability", "memory", "--workloads"];
+    let (output, lines) = bench("replay", &[&arguments[..], &[&workload]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("1 records with values recorded, 6 operations"), "{text}");
+    let run = &of(&lines, "run")[0];
+    assert_eq!(run["operations"], 6);
+    let parameters = &run["parameters"];
+    assert_eq!((&parameters["records"], &parameters["operations"]), (&1.into(), &6.into()));
+
+    // A bad trace is found before the first run of anything.
+    std::fs::write(&trace, "get a\nnonsense\n").unwrap();
+    let both = format!("ycsb-a,{workload}");
+    let (output, lines) = bench("bad-replay", &[&arguments[..], &[&both]].concat());
+    std::fs::remove_file(&trace).unwrap();
+    assert!(!output.status.success() && lines.is_empty());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("line 2"));
+}
+
+#[test]
+fn a_mistake_leaves_earlier_results_alone() {
+    let json = std::env::temp_dir().join(format!("ferrokit-kept-{}.jsonl", std::process::id()));
+    std::fs::write(&json, "earlier\n").unwrap();
+    let path = json.to_str().unwrap();
+    for wrong in [
+        &["compare", "--engines", "memory,dash", "--baseline", "nosuch"][..],
+        &["run", "--engine", "memory", "--threads", "0"],
+        &["run", "--engine", "memory", "--tasks", "4"],
+        &["run", "--engine", "memory", "--workloads", "replay:/nonexistent"],
+        &["run", "--engine", "memory", "--html", "/nonexistent/page.html"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ferrokit-bench"));
+        let output = command.args(wrong).args(["--json", path]).output().unwrap();
+        assert!(!output.status.success(), "{wrong:?}");
+        assert_eq!(std::fs::read_to_string(&json).unwrap(), "earlier\n", "{wrong:?}");
+    }
+    std::fs::remove_file(&json).unwrap();
+}

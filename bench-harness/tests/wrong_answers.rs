@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a store for tests")]
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -28,6 +29,8 @@ enum Lie {
     ScansBackwards,
     ScanSkips,
     ScanEndsEarly,
+    ScanBeginsEarly,
+    ShowsTwice,
     IgnoresDeletes,
     Unordered,
 }
@@ -95,6 +98,17 @@ impl Peer for Liar {
         Ok(true)
     }
 
+    fn get_many(&self, keys: &[&[u8]], visit: &mut dyn FnMut(usize, &[u8])) -> Result<()> {
+        let last = keys.len() - 1;
+        let twice = last > 0 && self.lies(Lie::ShowsTwice);
+        for index in 0..keys.len() {
+            // The first one once more, in the place of the last.
+            let index = if twice && index == last { 0 } else { index };
+            self.get(keys[index], &mut |value| visit(index, value))?;
+        }
+        Ok(())
+    }
+
     fn delete(&self, key: &[u8], _: Durability) -> Result<()> {
         if !self.lies(Lie::IgnoresDeletes) {
             self.entries.lock().unwrap().remove(key);
@@ -132,6 +146,14 @@ impl Peer for Liar {
         }
         if found.len() > 2 && self.lies(Lie::ScansBackwards) {
             found.swap(0, 1);
+        }
+        if self.lies(Lie::ScanBeginsEarly)
+            && let Bound::Included(start) = &range.start
+        {
+            // One that was inserted during the run: no scan has to show it.
+            let is_inserted = |value: &[u8]| value[8..16] != [0; 8];
+            let before = all.range(..start.clone()).rev().find(|(_, value)| is_inserted(value));
+            found.splice(0..0, before);
         }
         if self.lies(Lie::ScanEndsEarly) {
             found.truncate(5);
@@ -256,6 +278,7 @@ fn wrong_reads_are_caught() {
     is_caught(Lie::ReadsTornValues, "ycsb-d");
     is_caught(Lie::MissesReads, "multiget-32");
     is_caught(Lie::ReadsAnotherKey, "multiget-32");
+    is_caught(Lie::ShowsTwice, "multiget-32");
 }
 
 #[test]
@@ -264,4 +287,5 @@ fn wrong_scans_are_caught() {
     is_caught(Lie::ScanSkips, "scan-100");
     is_caught(Lie::ScanSkips, "ycsb-e");
     is_caught(Lie::ScanEndsEarly, "scan-10");
+    is_caught(Lie::ScanBeginsEarly, "ycsb-e");
 }

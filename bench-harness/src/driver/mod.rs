@@ -15,6 +15,7 @@ mod opening;
 mod operation;
 mod verify;
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use crate::plan::Plan;
 use crate::sampler::{Progress, Sampler};
 use crate::stream::Stream;
 use crate::subject::{self, Adapter, Subject, SubjectSettings};
-use crate::usage::{Usage, disk_bytes};
+use crate::usage::{Usage, disk_bytes, flush_files};
 use crate::workload::Shape;
 
 pub use opening::load_and_wait;
@@ -37,8 +38,9 @@ pub use opening::load_and_wait;
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 /// Two significant digits: within 1 %.
 const LATENCY_DIGITS: u8 = 2;
-/// An engine counts as settled when it used less than this share of a core ...
+/// An engine counts as settled when it used less than this share of a core and wrote less than this ...
 const SETTLED_CPU_SHARE: f64 = 0.02;
+const SETTLED_WRITTEN_BYTES: u64 = 64 << 10;
 /// ... so many looks in a row ...
 const SETTLED_LOOKS: u32 = 3;
 /// ... at this distance; after the last of which it is not waited for any longer.
@@ -48,8 +50,8 @@ const SETTLE_LOOKS_MAX: u32 = 600;
 /// Carries a plan out in this process.
 ///
 /// # Errors
-/// `InvalidArgument` for a bad plan, `Corruption` for a wrong answer; those of the engine, but for
-/// `Unsupported`, which is an outcome.
+/// `InvalidArgument` for a bad plan, or if the engine's URL is refused; `Corruption` for a wrong
+/// answer. What else an engine cannot do, or fails in, is an outcome.
 pub fn measure(adapters: &[Adapter], plan: &Plan) -> Result<Outcome> {
     plan.check()?;
     let host = Host::system(IoBackend::Auto)?;
@@ -59,9 +61,15 @@ pub fn measure(adapters: &[Adapter], plan: &Plan) -> Result<Outcome> {
         memory_bytes: plan.memory_bytes,
         durability: plan.durability.durability(),
     };
-    let open = || subject::open(&host, adapters, &plan.engine, &settings);
+    let is_refused = Cell::new(false);
+    let open = || {
+        let opened = subject::open(&host, adapters, &plan.engine, &settings);
+        let is_invalid = |error: &Error| error.kind() == ErrorKind::InvalidArgument;
+        is_refused.set(opened.as_ref().is_err_and(is_invalid));
+        opened
+    };
     let result = match plan.workload.profile().shape {
-        Shape::Open { after_crash } => opening::run(&host.env, plan, after_crash, open),
+        Shape::Open { after_crash } => opening::run(&host.env, &*host.fs, plan, after_crash, open),
         _ => run(&host.env, plan, open),
     };
     match result {
@@ -69,7 +77,8 @@ pub fn measure(adapters: &[Adapter], plan: &Plan) -> Result<Outcome> {
         Err(error) if error.kind() == ErrorKind::Unsupported => {
             Ok(Outcome::Unsupported { reason: error.to_string() })
         }
-        Err(error) => Err(error),
+        Err(error) if error.kind() == ErrorKind::Corruption || is_refused.get() => Err(error),
+        Err(error) => Ok(Outcome::Failed { reason: error.to_string() }),
     }
 }
 
@@ -98,6 +107,9 @@ pub fn run(env: &Env, plan: &Plan, open: impl FnOnce() -> Result<Subject>) -> Re
     sync(&*subject.engine)?;
     run.settle()?;
     run.warm_up(plan)?;
+    // The kernel counts a byte as written when it makes a page dirty. Pages that the load left dirty
+    // would be written again for nothing.
+    flush_files(Path::new(&plan.directory)).map_err(os_error)?;
 
     let progress = Progress::new(plan.threads);
     let sampler = Sampler::start(env, &progress)?;
@@ -218,7 +230,9 @@ impl Run<'_> {
             block_on(self.timer.sleep(SETTLE_LOOK_EVERY));
             let now = Usage::now()?;
             let share = (now.cpu_s - before.cpu_s) / SETTLE_LOOK_EVERY.as_secs_f64();
-            quiet = if share < SETTLED_CPU_SHARE { quiet + 1 } else { 0 };
+            let written = now.written_bytes.saturating_sub(before.written_bytes);
+            let is_quiet = share < SETTLED_CPU_SHARE && written < SETTLED_WRITTEN_BYTES;
+            quiet = if is_quiet { quiet + 1 } else { 0 };
             if quiet == SETTLED_LOOKS {
                 break;
             }

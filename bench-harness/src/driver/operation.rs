@@ -123,14 +123,22 @@ impl Run<'_> {
         self.engine.get_many_with(KEYSPACE, &keys, &READ, &mut visit).await?;
         if found.len() != count {
             let key = keys.first().copied().unwrap_or_default();
-            return Err(wrong(key, "a multi-get missed a key that is there, or showed one twice"));
+            return Err(wrong(key, "a multi-get showed another number of keys than are there"));
         }
         let mut rest = room.value.as_slice();
+        let mut is_seen: smallvec::SmallVec<[bool; 32]> = smallvec::smallvec![false; count];
         for (index, bytes) in found {
             let (value, behind) = rest.split_at_checked(bytes).unwrap_or((rest, &[]));
             rest = behind;
-            if let Some(operation) = group.get(index) {
-                self.check_read(operation, true, value)?;
+            match (group.get(index), is_seen.get_mut(index)) {
+                (Some(operation), Some(is_seen @ false)) => {
+                    *is_seen = true;
+                    self.check_read(operation, true, value)?;
+                }
+                _ => {
+                    let key = keys.first().copied().unwrap_or_default();
+                    return Err(wrong(key, "a multi-get showed a key twice, and missed another"));
+                }
             }
         }
         Ok(count)
@@ -192,17 +200,19 @@ struct ScanCheck<'a> {
     wanted: usize,
     rank: usize,
     visited: usize,
+    start: &'a [u8],
     last: Vec<u8>,
     problem: Option<&'static str>,
 }
 
 impl<'a> ScanCheck<'a> {
-    fn new(run: &'a Run<'a>, operation: &Operation) -> Self {
+    fn new(run: &'a Run<'a>, operation: &'a Operation) -> Self {
         Self {
             run,
             wanted: usize::from(operation.count),
             rank: operation.item as usize,
             visited: 0,
+            start: run.stream.key(operation),
             last: Vec::new(),
             problem: None,
         }
@@ -222,6 +232,9 @@ impl<'a> ScanCheck<'a> {
         let stream = self.run.stream;
         if self.visited > 0 && self.last.as_slice() >= key {
             return Err("a scan went backwards");
+        }
+        if key < self.start {
+            return Err("a scan began before its first key");
         }
         let item = stream.item_of(key).ok_or("a scan showed a key that was never written")?;
         if item < stream.loaded && !stream.sorted.is_empty() {

@@ -127,14 +127,7 @@ impl Input {
                     process = self.next_process();
                     self.machines.push(machine);
                 }
-                Line::Run(run) => {
-                    if run.measurement.is_some() == run.unsupported.is_some() {
-                        return Err(wrong(
-                            "not a measurement, or one with a reason for none".into(),
-                        ));
-                    }
-                    self.runs.push((process, *run));
-                }
+                Line::Run(run) => self.runs.push((process, *run)),
                 Line::Server(server) => self.servers.push((process, *server)),
                 Line::Ratio { baseline } => self.note_baseline(baseline),
                 Line::Other => {}

@@ -37,6 +37,8 @@ use ferrokit_engine::{Error, Result};
 use data::Report;
 use input::Input;
 
+const TITLE: &str = "Storage engines compared";
+
 /// What is to be written, and from what.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReportOptions {
@@ -51,7 +53,7 @@ pub struct ReportOptions {
     #[arg(long)]
     markdown: Option<String>,
     /// The title.
-    #[arg(long, default_value = "Storage engines compared")]
+    #[arg(long, default_value = TITLE)]
     title: String,
     /// The engine that the others are relative to; unless given, that of the results.
     #[arg(long)]
@@ -63,18 +65,41 @@ pub struct ReportOptions {
 /// # Errors
 /// `Io`; `InvalidArgument` for files without measurements, or with lines that are no records.
 pub fn write(options: &ReportOptions) -> Result<()> {
-    let report =
-        Report::of(&Input::read(&options.files)?, &options.title, options.baseline.as_deref())?;
-    if let Some(path) = &options.html {
-        write_file(path, &page::render(&report))?;
-    }
-    if let Some(path) = &options.markdown {
-        write_file(path, &markdown::render(&report))?;
-    }
+    let input = Input::read(&options.files)?;
+    let report = Report::of(&input, &options.title, options.baseline.as_deref())?;
+    write_pages(&report, &options.html, &options.markdown)?;
     if options.html.is_none() && options.markdown.is_none() {
         let mut out = std::io::stdout().lock();
         let written = out.write_all(markdown::render(&report).as_bytes());
         written.map_err(|error| Error::io("bench.report", error))?;
+    }
+    Ok(())
+}
+
+/// Writes the report of the lines of a comparison that was just made, as far as it came.
+///
+/// # Errors
+/// As [`write()`], but that there may be no measurement: then there is nothing to be written.
+pub fn write_of(
+    mut lines: &[u8],
+    baseline: Option<&str>,
+    html: &Option<String>,
+    markdown: &Option<String>,
+) -> Result<()> {
+    let mut input = Input::default();
+    input.read_lines(&mut lines, "the results")?;
+    if input.runs.is_empty() {
+        return Ok(());
+    }
+    write_pages(&Report::of(&input, TITLE, baseline)?, html, markdown)
+}
+
+fn write_pages(report: &Report, html: &Option<String>, markdown: &Option<String>) -> Result<()> {
+    if let Some(path) = html {
+        write_file(path, &page::render(report))?;
+    }
+    if let Some(path) = markdown {
+        write_file(path, &markdown::render(report))?;
     }
     Ok(())
 }

@@ -174,15 +174,23 @@ pub(super) fn machine_facts(machine: &crate::record::Machine) -> Vec<(&'static s
     // Where the program lies is nobody's concern.
     let (program, rest) = machine.command.split_once(' ').unwrap_or((&machine.command, ""));
     let command = format!("{} {rest}", program.rsplit('/').next().unwrap_or(program));
-    vec![
+    let mut facts = vec![
         ("Machine", format!("{}, {} cores, {memory}", machine.cpu_model, machine.cores)),
         ("System", format!("{}, files on {}", machine.kernel, machine.file_system)),
         ("Engines", confined.to_owned()),
         ("Begun", moment(machine.started_unix_ms)),
         ("Command", command.trim_end().to_owned()),
         ("Version", format!("ferrokit-bench {}", machine.version)),
-    ]
+    ];
+    if let Some(load) = machine.load_before {
+        let shared = if load > SHARED_LOAD { ": others used the machine, too" } else { "" };
+        facts.push(("Load before", format!("{load:.2}{shared}")));
+    }
+    facts
 }
+
+/// Above this, a machine had other work before the first run.
+const SHARED_LOAD: f64 = 0.5;
 
 fn draw_settings(out: &mut Markup, title: &'static str, engines: &[Engine]) {
     if engines.is_empty() {

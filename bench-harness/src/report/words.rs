@@ -76,7 +76,10 @@ pub(super) fn phrases(parameters: &Parameters) -> Vec<String> {
     vec![
         format!("{} records", count(parameters.records as f64)),
         format!("{} operations", count(parameters.operations as f64)),
-        format!("{KEY_BYTES} B keys, {} values", bytes(parameters.value_bytes as f64)),
+        match &parameters.value_sizes {
+            None => format!("{KEY_BYTES} B keys, {} values", bytes(parameters.value_bytes as f64)),
+            Some(sizes) => format!("values {sizes}"),
+        },
         caller,
         parameters.distribution.clone().unwrap_or_default(),
         format!("durability {}", parameters.durability.name()),
