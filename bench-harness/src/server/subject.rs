@@ -151,7 +151,7 @@ impl Subject {
             ("--engine", &engine),
             ("--appendfsync", sync),
             ("--maxclients", &connections(plan)),
-            ("--log", "info"),
+            ("--loglevel", "notice"),
         ])
     }
 }

@@ -67,6 +67,12 @@ impl Store {
         }
     }
 
+    /// The same store with so many databases at most.
+    pub fn limited_to(mut self, databases: u32) -> Self {
+        self.databases = self.databases.min(databases);
+        self
+    }
+
     /// The engine.
     pub fn engine(&self) -> &Arc<dyn KvEngine> {
         &self.engine

@@ -72,7 +72,7 @@ impl<'b> Batch<'b> {
     }
 
     pub(crate) async fn run(&mut self) -> Ran {
-        let limits = self.worker.shared.limits.request;
+        let limits = self.worker.shared.parse_limits();
         loop {
             // Only what this batch wrote counts: replies the client does not take yet are no reason
             // to stop short of the soft bound, again and again.

@@ -136,7 +136,7 @@ pub(crate) struct Clients {
     shards: Box<[Shard]>,
     count: AtomicUsize,
     last_id: AtomicU64,
-    limit: usize,
+    limit: AtomicUsize,
 }
 
 impl Clients {
@@ -145,7 +145,7 @@ impl Clients {
             shards: (0..workers).map(|_| Mutex::default()).collect(),
             count: AtomicUsize::new(0),
             last_id: AtomicU64::new(0),
-            limit,
+            limit: AtomicUsize::new(limit),
         }
     }
 
@@ -154,7 +154,12 @@ impl Clients {
     }
 
     pub(crate) fn limit(&self) -> usize {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Admits so many from now on; those that are there may stay.
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Adds a connection of a worker; `None` if there are as many as may be.
@@ -165,7 +170,7 @@ impl Clients {
         local: SocketAddr,
         now: u64,
     ) -> Option<Arc<Client>> {
-        if self.count.fetch_add(1, Ordering::Relaxed) >= self.limit {
+        if self.count.fetch_add(1, Ordering::Relaxed) >= self.limit() {
             self.count.fetch_sub(1, Ordering::Relaxed);
             return None;
         }

@@ -1,12 +1,12 @@
 //! [`Config`]: how a server is started.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ferrokit_engine::{Capabilities, Durability, Error, Result};
 
-use crate::resp::ParseLimits;
+use crate::logs::Logs;
+use crate::settings::Settings;
 
 /// When a write is durable, in the words of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,15 +66,9 @@ impl AppendFsync {
     }
 }
 
-/// How much one client, or all of them, may take.
+/// The bounds that are no parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time; one more is told so and closed.
-    pub clients: usize,
-    /// A client silent for longer is disconnected; `None` never.
-    pub idle_timeout: Option<Duration>,
-    /// What a request may be.
-    pub request: ParseLimits,
     /// Above so many unsent reply bytes a client's requests are no longer read.
     pub output_soft_bytes: usize,
     /// Above so many unsent reply bytes a client is disconnected.
@@ -91,9 +85,6 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            clients: 10_000,
-            idle_timeout: None,
-            request: ParseLimits::default(),
             output_soft_bytes: 64 << 20,
             output_hard_bytes: 1 << 30,
             output_stall: Duration::from_secs(60),
@@ -104,31 +95,26 @@ impl Default for Limits {
 }
 
 /// How a [`Server`](crate::Server) is started.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Config {
-    /// The addresses to listen on.
-    pub bind: Vec<IpAddr>,
-    /// The port; 0 takes a free one.
-    pub port: u16,
-    /// The URL of the engine.
-    pub engine: String,
-    /// When a write is durable.
-    pub appendfsync: AppendFsync,
-    /// Worker threads; `None` takes one per core.
-    pub workers: Option<NonZeroUsize>,
-    /// The bounds.
+    /// The parameters.
+    pub settings: Arc<Settings>,
+    /// The bounds that are no parameters.
     pub limits: Limits,
+    /// Where the parameter `loglevel` acts; nowhere by default: the log is then that of the program
+    /// the server is part of.
+    pub logs: Logs,
+    /// `appendonly yes` was asked for: an engine that keeps nothing is refused then.
+    pub demands_durability: bool,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            bind: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
-            port: 6379,
-            engine: "lsm:./ferrokit-data".to_owned(),
-            appendfsync: AppendFsync::EverySecond,
-            workers: None,
-            limits: Limits::default(),
-        }
+impl Config {
+    /// Sets a parameter, written as for CONFIG SET.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a name that is none, or a value the parameter cannot have.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<&mut Self> {
+        self.settings.set(name, value)?;
+        Ok(self)
     }
 }

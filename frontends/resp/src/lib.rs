@@ -13,6 +13,10 @@
 //! | `shared` | what all workers share: the engine, settings, counters |
 //! | `clients` | the clients, as others see them |
 //! | `raw` | the one unsafe step: a ring's descriptor in the runtime's poll |
+//! | `settings` | [`Settings`]: every parameter, from one table |
+//! | [`cli`] | the command line, and its description |
+//! | [`start_up`] | from a command line to a [`Config`] |
+//! | [`logs`] | where the log goes, and how much of it |
 //! | `scan_cursors` | integer cursors of SCAN over the engine's opaque ones |
 //!
 //! # Threads
@@ -28,6 +32,7 @@
 #![deny(unsafe_code)]
 
 mod batch;
+pub mod cli;
 mod clients;
 mod commands;
 pub mod config;
@@ -35,16 +40,20 @@ mod connection;
 mod exchange;
 mod gather;
 mod input;
+pub mod logs;
 #[expect(unsafe_code, reason = "the descriptor of a ring is polled by the runtime")]
 mod raw;
 pub mod resp;
 mod scan_cursors;
 pub mod server;
 mod session;
+mod settings;
 mod shared;
+pub mod start_up;
 mod stats;
 mod worker;
 mod workspace;
 
 pub use config::{AppendFsync, Config, Limits};
 pub use server::Server;
+pub use settings::Settings;

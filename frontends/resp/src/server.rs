@@ -5,16 +5,15 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use ferrokit_engine::{Durability, Error, ErrorKind, KvEngine, Result};
+use ferrokit_engine::{Capabilities, Durability, Error, ErrorKind, KvEngine, Result};
 use ferrokit_storage::Host;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{AppendFsync, Config};
+use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::worker;
 
-/// Connections that wait to be accepted, per worker.
-const BACKLOG: i32 = 1024;
 /// Descriptors for other things than clients.
 const SPARE_DESCRIPTORS: u64 = 256;
 
@@ -31,8 +30,8 @@ impl Server {
     /// Those of the engine's opening; `Unsupported` for a durability it cannot give; `Io` and
     /// `InvalidArgument` for an address that cannot be listened on, saying what to do.
     pub fn start(host: &Host, config: &Config) -> Result<Self> {
-        let listeners = listen(config)?;
-        let engine = ferrokit_engines::open(host, &config.engine)?;
+        let listeners = listen(&config.settings)?;
+        let engine = ferrokit_engines::open(host, &config.settings.engine.to_text())?;
         match Self::serve(host, config, Arc::clone(&engine), listeners) {
             Ok(server) => Ok(server),
             Err(error) => {
@@ -49,18 +48,24 @@ impl Server {
         engine: Arc<dyn KvEngine>,
         listeners: Listeners,
     ) -> Result<Self> {
-        let durability = config.appendfsync.durability_on(engine.capabilities())?;
-        if durability == Durability::Memory {
+        let Listeners { port, per_worker } = listeners;
+        let settings = &config.settings;
+        let clients = usize::try_from(settings.maxclients.get()).unwrap_or(usize::MAX);
+        let allowed = clients_within_descriptors(clients);
+        if allowed < clients {
             tracing::warn!(
-                engine = engine.capabilities().engine,
-                "data is not durable: the engine keeps it in memory only"
+                clients = allowed,
+                "fewer clients than asked: raise the limit of open files"
             );
         }
-        let Listeners { port, per_worker } = listeners;
-        let mut config = config.clone();
-        config.limits.clients = clients_within_descriptors(config.limits.clients);
-        let shared = Arc::new(Shared::new(engine, host, &config, port, per_worker.len()));
-        shared.set_appendfsync(config.appendfsync)?;
+        // What was left open is settled now: CONFIG GET shows what holds.
+        settings.set("maxclients", &allowed.to_string())?;
+        settings.set("port", &port.to_string())?;
+        settings.set("io-threads", &per_worker.len().to_string())?;
+        settle_durability(config, engine.capabilities())?;
+        let shared = Arc::new(Shared::new(engine, host, config, per_worker.len()));
+        shared.apply_durability()?;
+        shared.apply_string_limit();
         let mut server = Self { shared, threads: Vec::new() };
         for (index, listeners) in per_worker.into_iter().enumerate() {
             let shared = Arc::clone(&server.shared);
@@ -78,7 +83,7 @@ impl Server {
 
     /// The port it listens on.
     pub fn port(&self) -> u16 {
-        self.shared.port
+        u16::try_from(self.shared.settings.port.get()).unwrap_or(0)
     }
 
     /// What the engine is and where it came from.
@@ -88,7 +93,7 @@ impl Server {
 
     /// When writes are durable.
     pub fn appendfsync(&self) -> AppendFsync {
-        self.shared.appendfsync()
+        self.shared.settings.appendfsync.get()
     }
 
     /// The number of worker threads.
@@ -132,28 +137,50 @@ struct Listeners {
     per_worker: Vec<Vec<TcpListener>>,
 }
 
-/// One listening socket per worker and address, all on one port.
-fn listen(config: &Config) -> Result<Listeners> {
-    let workers = config.workers.map_or_else(default_workers, NonZeroUsize::get);
-    if config.bind.is_empty() {
-        return Err(Error::invalid("server.listen", "no address to listen on; give --bind"));
+/// An engine that keeps nothing logs nothing, unless that was demanded.
+fn settle_durability(config: &Config, capabilities: &Capabilities) -> Result<()> {
+    config.settings.appendfsync.get().durability_on(capabilities)?;
+    if capabilities.strongest_durability == Durability::Memory && !config.demands_durability {
+        config.settings.set("appendonly", "no")?;
     }
-    let mut port = config.port;
-    for &address in &config.bind {
+    if !config.settings.appendonly.get() {
+        let engine = capabilities.engine;
+        tracing::warn!(engine, "data is not durable: writes are kept in memory only");
+    }
+    Ok(())
+}
+
+/// One listening socket per worker and address, all on one port.
+fn listen(settings: &Settings) -> Result<Listeners> {
+    let workers = match usize::try_from(settings.io_threads.get()) {
+        Ok(0) | Err(_) => default_workers(),
+        Ok(workers) => workers,
+    };
+    let mut port = u16::try_from(settings.port.get()).unwrap_or(0);
+    let mut addresses = Vec::new();
+    for bind_address in &settings.bind.get().0 {
         // SO_REUSEPORT would let a second server share the port in silence: a socket without it
         // finds out whether anyone listens. With port 0 the first also picks the port.
-        let probe = bind(address, port, false)?;
+        let probe = match bind(bind_address.address, port, false) {
+            Err(error) if bind_address.is_optional && error.kind() != ErrorKind::Locked => continue,
+            probe => probe?,
+        };
+        addresses.push(bind_address.address);
         if let Some(bound) = probe.local_addr().ok().and_then(|address| address.as_socket()) {
             port = bound.port();
         }
     }
+    if addresses.is_empty() {
+        return Err(Error::invalid("server.listen", "no address to listen on; give --bind"));
+    }
+    let backlog = i32::try_from(settings.tcp_backlog.get()).unwrap_or(i32::MAX);
     let mut per_worker = Vec::with_capacity(workers);
     for _ in 0..workers {
-        let mut listeners = Vec::with_capacity(config.bind.len());
-        for &address in &config.bind {
+        let mut listeners = Vec::with_capacity(addresses.len());
+        for &address in &addresses {
             let socket = bind(address, port, true)?;
             let failed = |error| cannot_listen(address, port, error);
-            socket.listen(BACKLOG).map_err(failed)?;
+            socket.listen(backlog).map_err(failed)?;
             socket.set_nonblocking(true).map_err(failed)?;
             listeners.push(TcpListener::from(socket));
         }
@@ -199,7 +226,7 @@ fn default_workers() -> usize {
 }
 
 /// Raises the limit of open descriptors for so many clients; how many it allows.
-fn clients_within_descriptors(clients: usize) -> usize {
+pub(crate) fn clients_within_descriptors(clients: usize) -> usize {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let wanted = (clients as u64).saturating_add(SPARE_DESCRIPTORS);
     let mut limit = getrlimit(Resource::Nofile);
@@ -208,12 +235,5 @@ fn clients_within_descriptors(clients: usize) -> usize {
     limit.current = Some(reachable);
     let allowed = if setrlimit(Resource::Nofile, limit).is_ok() { reachable } else { current };
     let allowed = usize::try_from(allowed.saturating_sub(SPARE_DESCRIPTORS)).unwrap_or(clients);
-    let allowed = allowed.clamp(1, clients);
-    if allowed < clients {
-        tracing::warn!(
-            clients = allowed,
-            "fewer clients than asked: raise the limit of open files"
-        );
-    }
-    allowed
+    allowed.clamp(1, clients)
 }

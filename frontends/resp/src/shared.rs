@@ -1,16 +1,19 @@
 //! [`Shared`]: what all workers share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ferrokit_engine::{Durability, KvEngine, Result, UnixMillis};
+use ferrokit_engine::{Durability, Error, KvEngine, Result, UnixMillis};
 use ferrokit_redis::Store;
 use ferrokit_storage::Host;
 use tokio::sync::Notify;
 
 use crate::clients::Clients;
 use crate::config::{AppendFsync, Config, Limits};
+use crate::logs::Logs;
+use crate::resp::ParseLimits;
 use crate::scan_cursors::ScanCursors;
+use crate::settings::Settings;
 use crate::stats::WorkerStats;
 
 /// The state of a server.
@@ -18,9 +21,8 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) engine: Arc<dyn KvEngine>,
     pub(crate) host: Host,
-    pub(crate) engine_url: String,
-    pub(crate) port: u16,
-    pub(crate) bind: String,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) logs: Logs,
     pub(crate) limits: Limits,
     pub(crate) clients: Clients,
     pub(crate) cursors: ScanCursors,
@@ -33,7 +35,6 @@ pub(crate) struct Shared {
     pub(crate) shutdown_requested: Notify,
     /// Told once to each worker.
     pub(crate) stops: Box<[Notify]>,
-    appendfsync: AtomicU8,
     /// The last sync of `appendfsync everysec` failed.
     is_sync_failing: AtomicBool,
 }
@@ -43,27 +44,26 @@ impl Shared {
         engine: Arc<dyn KvEngine>,
         host: &Host,
         config: &Config,
-        port: u16,
         workers: usize,
     ) -> Self {
         let random = || host.env.random.next_u64();
-        let bind: Vec<String> = config.bind.iter().map(ToString::to_string).collect();
+        let settings = Arc::clone(&config.settings);
+        let databases = u32::try_from(settings.databases.get()).unwrap_or(1);
+        let clients = usize::try_from(settings.maxclients.get()).unwrap_or(usize::MAX);
         Self {
-            store: Store::new(Arc::clone(&engine), &host.env),
+            store: Store::new(Arc::clone(&engine), &host.env).limited_to(databases),
             engine,
             host: host.clone(),
-            engine_url: config.engine.clone(),
-            port,
-            bind: bind.join(" "),
+            settings,
+            logs: config.logs.clone(),
             limits: config.limits,
-            clients: Clients::new(workers, config.limits.clients),
+            clients: Clients::new(workers, clients),
             cursors: ScanCursors::new(random() as u32),
             stats: (0..workers).map(|_| WorkerStats::default()).collect(),
             run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
             uptime_secs: AtomicU64::new(0),
             shutdown_requested: Notify::new(),
             stops: (0..workers).map(|_| Notify::new()).collect(),
-            appendfsync: AtomicU8::new(config.appendfsync as u8),
             is_sync_failing: AtomicBool::new(false),
         }
     }
@@ -78,28 +78,47 @@ impl Shared {
         self.uptime_secs.load(Ordering::Relaxed)
     }
 
-    /// The present setting.
-    pub(crate) fn appendfsync(&self) -> AppendFsync {
-        match self.appendfsync.load(Ordering::Relaxed) {
-            0 => AppendFsync::Always,
-            1 => AppendFsync::EverySecond,
-            _ => AppendFsync::No,
+    /// What a request may be now.
+    #[inline]
+    pub(crate) fn parse_limits(&self) -> ParseLimits {
+        ParseLimits {
+            bulk_bytes: u32::try_from(self.settings.proto_max_bulk_len.get()).unwrap_or(u32::MAX),
+            request_bytes: usize::try_from(self.settings.client_query_buffer_limit.get())
+                .unwrap_or(usize::MAX),
+            ..ParseLimits::default()
         }
     }
 
-    /// Changes the setting, for the writes that follow.
+    /// Has writes be as durable as `appendonly` and `appendfsync` say, from now on.
     ///
     /// # Errors
     /// `Unsupported` where the engine cannot hold it.
-    pub(crate) fn set_appendfsync(&self, setting: AppendFsync) -> Result<()> {
-        self.store.set_durability(setting.durability_on(self.engine.capabilities())?)?;
-        self.appendfsync.store(setting as u8, Ordering::Relaxed);
-        Ok(())
+    pub(crate) fn apply_durability(&self) -> Result<()> {
+        let capabilities = self.engine.capabilities();
+        let logged = self.settings.appendfsync.get().durability_on(capabilities)?;
+        if !self.settings.appendonly.get() {
+            return self.store.set_durability(Durability::Memory);
+        }
+        if logged == Durability::Memory {
+            return Err(Error::unsupported(
+                "appendonly",
+                format!(
+                    "\"yes\" needs an engine that keeps data, and {} does not; use another --engine",
+                    capabilities.engine
+                ),
+            ));
+        }
+        self.store.set_durability(logged)
     }
 
-    /// Whether writes survive the process at all.
+    /// Has strings be as long as arguments may be.
+    pub(crate) fn apply_string_limit(&self) {
+        self.store.set_string_bytes_max(self.parse_limits().bulk_bytes as usize);
+    }
+
+    /// Whether writes are logged.
     pub(crate) fn is_durable(&self) -> bool {
-        self.engine.capabilities().strongest_durability > Durability::Memory
+        self.settings.appendonly.get()
     }
 
     /// With `appendfsync everysec`, syncs what was written so far; for every second.
@@ -108,7 +127,7 @@ impl Shared {
     /// or after the write, and a sync between the two would miss it. With nothing new an engine
     /// answers at once, without any I/O.
     pub(crate) async fn sync_if_due(&self) {
-        if self.appendfsync() != AppendFsync::EverySecond || !self.is_durable() {
+        if self.settings.appendfsync.get() != AppendFsync::EverySecond || !self.is_durable() {
             return;
         }
         let outcome = self.engine.sync(Durability::Synced).await;
@@ -143,9 +162,14 @@ mod tests {
     fn on(machine: &SimMachine) -> Shared {
         let host = machine.host();
         let engine = ferrokit_engines::open(&host, "lsm:/data").unwrap();
-        let shared = Shared::new(engine, &host, &Config::default(), 0, 1);
-        shared.set_appendfsync(AppendFsync::EverySecond).unwrap();
+        let shared = Shared::new(engine, &host, &Config::default(), 1);
+        set(&shared, "everysec").unwrap();
         shared
+    }
+
+    fn set(shared: &Shared, appendfsync: &str) -> Result<()> {
+        shared.settings.set("appendfsync", appendfsync)?;
+        shared.apply_durability()
     }
 
     fn put(shared: &Shared, key: &[u8]) {
@@ -193,12 +217,12 @@ mod tests {
     fn a_failing_sync_is_told_and_other_settings_do_not_sync() {
         let machine = SimMachine::new(3);
         let shared = on(&machine);
-        shared.set_appendfsync(AppendFsync::No).unwrap();
+        set(&shared, "no").unwrap();
         put(&shared, b"k");
         machine.set_faults(FaultPlan::new().on(OpKind::Sync, "", FaultKind::Error, u64::MAX));
         shared.host.wait(shared.sync_if_due());
         assert!(!shared.is_sync_failing());
-        shared.set_appendfsync(AppendFsync::EverySecond).unwrap();
+        set(&shared, "everysec").unwrap();
         shared.host.wait(shared.sync_if_due());
         assert!(shared.is_sync_failing());
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ferrokit_storage::ThreadIo;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local};
@@ -26,6 +27,8 @@ use crate::workspace::WorkspacePool;
 const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 /// Pause after an accept that failed (as a rule for want of descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Probes of a silent connection before it is given up.
+const KEEPALIVE_PROBES: u32 = 3;
 
 /// A worker's part of the server.
 pub(crate) struct Worker {
@@ -129,12 +132,25 @@ fn connect(stream: TcpStream, worker: &Rc<Worker>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "replies may be delayed");
     }
+    let keepalive_secs = shared.settings.tcp_keepalive.get_unsigned();
+    if keepalive_secs > 0
+        && let Err(error) = keep_alive(&stream, Duration::from_secs(keepalive_secs))
+    {
+        tracing::debug!(%error, "a silent connection is not probed");
+    }
     let leaving = Leaving { worker: Rc::clone(worker), client: Arc::clone(&client) };
     spawn_local(async move {
         let worker = Rc::clone(&leaving.worker);
         connection::serve(stream, worker, client).await;
         drop(leaving);
     });
+}
+
+/// Has the system probe a silent connection, three times before it is given up.
+fn keep_alive(stream: &TcpStream, after: Duration) -> std::io::Result<()> {
+    let interval = (after / KEEPALIVE_PROBES).max(Duration::from_secs(1));
+    let probes = TcpKeepalive::new().with_time(after).with_interval(interval);
+    SockRef::from(stream).set_tcp_keepalive(&probes.with_retries(KEEPALIVE_PROBES))
 }
 
 /// Strikes a connection off the table however its task ends.
@@ -175,6 +191,7 @@ async fn keep_house(worker: Rc<Worker>) {
 
 fn cut_off(worker: &Worker, now: u64) {
     let limits = &worker.shared.limits;
+    let idle_secs_max = worker.shared.settings.timeout.get_unsigned();
     worker.shared.clients.for_each_of(worker.index, |client| {
         let stalled_since = client.stalled_since.load(Ordering::Relaxed);
         let stalled = if stalled_since == 0 { 0 } else { now.saturating_sub(stalled_since) };
@@ -184,7 +201,7 @@ fn cut_off(worker: &Worker, now: u64) {
             client.end(Ending::Cut);
         }
         let idle = now.saturating_sub(client.last_active_at.load(Ordering::Relaxed));
-        if limits.idle_timeout.is_some_and(|timeout| idle > timeout.as_secs()) {
+        if idle_secs_max > 0 && idle > idle_secs_max {
             client.end(Ending::Finish);
         }
     });

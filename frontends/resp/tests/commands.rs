@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{TestServer, Value, on_each_engine, sleep};
+use support::{TestServer, on_each_engine, sleep};
 
 /// Runs a script of requests and replies on one connection of a fresh server, engine by engine.
 fn script(steps: &[(&str, &str)]) {
@@ -462,44 +462,6 @@ fn client_reply() {
     client.send(b"CLIENT REPLY OFF\r\nRESET\r\nPING\r\n");
     client.expect(b"+RESET\r\n+PONG\r\n");
     client.check("CLIENT REPLY NOPE", SYNTAX);
-}
-
-#[test]
-fn config() {
-    let server = TestServer::on("lsm:{}");
-    let mut client = server.client();
-    client.check("CONFIG GET save", "*2\r\n$4\r\nsave\r\n$0\r\n\r\n");
-    client.check("CONFIG GET appendonly", "*2\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n");
-    client.check("CONFIG GET nope", "*0\r\n");
-    client.check("CONFIG GET Databases", "*2\r\n$9\r\nDatabases\r\n$2\r\n16\r\n");
-    assert_eq!(client.ask("CONFIG GET maxm*").array().len(), 4);
-    assert_eq!(client.ask("CONFIG GET maxmemory maxm*").array().len(), 4);
-    client.check("CONFIG SET appendfsync always", OK);
-    client.check("CONFIG GET appendfsync", "*2\r\n$11\r\nappendfsync\r\n$6\r\nalways\r\n");
-    client.check("SET k v", OK);
-    let failed = "-ERR CONFIG SET failed (possibly related to argument ";
-    client.check("CONFIG SET port 1", &format!("{failed}'port') - can't set immutable config\r\n"));
-    client.check(
-        "CONFIG SET appendfsync nope",
-        &format!(
-            "{failed}'appendfsync') - argument(s) must be one of the following: everysec, always, \
-             no\r\n"
-        ),
-    );
-    client.check(
-        "CONFIG SET nope 1",
-        "-ERR Unknown option or number of arguments for CONFIG SET - 'nope'\r\n",
-    );
-    client.check("CONFIG SET appendfsync no appendonly", SYNTAX);
-    client.check("CONFIG REWRITE", "-ERR The server is running without a config file\r\n");
-    client.check("CONFIG RESETSTAT", OK);
-
-    let server = TestServer::on("memory:");
-    let mut client = server.client();
-    client.check("CONFIG GET appendonly", "*2\r\n$10\r\nappendonly\r\n$2\r\nno\r\n");
-    let Value::Error(error) = client.ask("CONFIG SET appendfsync always") else { panic!() };
-    assert!(error.contains("memory gives at most Memory"), "{error}");
-    client.check("CONFIG GET appendfsync", "*2\r\n$11\r\nappendfsync\r\n$8\r\neverysec\r\n");
 }
 
 #[test]

@@ -2,21 +2,19 @@
 
 mod support;
 
-use std::num::NonZeroUsize;
-
 use ferrokit_server::{AppendFsync, Config, Server};
 use ferrokit_storage::sim::{CrashMode, FaultKind, FaultPlan, OpKind, SimMachine};
 use support::{Client, Value};
 
 #[expect(clippy::unwrap_used, reason = "a helper of tests")]
 fn start(machine: &SimMachine, appendfsync: AppendFsync) -> Server {
-    let config = Config {
-        port: 0,
-        engine: "lsm:/data".to_owned(),
-        appendfsync,
-        workers: NonZeroUsize::new(2),
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    let appendfsync = appendfsync.name();
+    for (name, value) in
+        [("port", "0"), ("engine", "lsm:/data"), ("appendfsync", appendfsync), ("workers", "2")]
+    {
+        config.set(name, value).unwrap();
+    }
     Server::start(&machine.threaded_host(), &config).unwrap()
 }
 

@@ -180,7 +180,9 @@ fn a_reply_beyond_the_hard_limit_ends_the_connection() {
 
 #[test]
 fn one_client_too_many_is_told_so() {
-    let server = TestServer::memory_with(Limits { clients: 2, ..Limits::default() });
+    let server = TestServer::with("memory:", |config| {
+        config.set("maxclients", "2").unwrap();
+    });
     let (mut first, mut second) = (server.client(), server.client());
     first.check("PING", "+PONG\r\n");
     second.check("PING", "+PONG\r\n");
@@ -195,8 +197,9 @@ fn one_client_too_many_is_told_so() {
 
 #[test]
 fn a_silent_client_is_disconnected_where_a_timeout_is_set() {
-    let idle_timeout = Some(Duration::from_secs(1));
-    let server = TestServer::memory_with(Limits { idle_timeout, ..Limits::default() });
+    let server = TestServer::with("memory:", |config| {
+        config.set("timeout", "1").unwrap();
+    });
     let mut silent = server.client();
     let mut half = server.client();
     half.send(b"*1\r\n$4\r\nPI");

@@ -113,7 +113,7 @@ fn a_start_that_cannot_succeed_says_in_one_line_what_to_do() {
     assert!(error.contains("choose another --bind"), "{error}");
     let server = ChildServer::start(&["--engine", "memory:", "--bind", "127.0.0.2"]);
     let port = server.port.to_string();
-    let both = ["--engine", "memory:", "--bind", "127.0.0.1", "--bind", "127.0.0.2"];
+    let both = ["--engine", "memory:", "--bind", "127.0.0.1", "127.0.0.2"];
     let error = refusal(&[both.as_slice(), &["--port", &port]].concat());
     assert!(error.contains("another process listens there"), "{error}");
 
@@ -127,7 +127,7 @@ fn a_start_that_cannot_succeed_says_in_one_line_what_to_do() {
 /// Nothing but a terminal is sent colours, whatever the environment says of them.
 #[test]
 fn a_log_that_is_no_terminal_is_plain_text() {
-    let server = ChildServer::start(&["--engine", "memory:", "--log", "trace"]);
+    let server = ChildServer::start(&["--engine", "memory:", "--loglevel", "debug"]);
     assert!(server.log.contains(" WARN "), "{}", server.log);
     let strays: Vec<char> =
         server.log.chars().filter(|it| it.is_control() && *it != '\n').collect();

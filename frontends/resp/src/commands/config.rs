@@ -4,8 +4,9 @@ use ferrokit_redis::glob;
 
 use super::table::{CommandInfo, flag};
 use super::{Context, Handler, Outcome, Refusal};
-use crate::config::AppendFsync;
-use crate::shared::Shared;
+use crate::settings::change::Change;
+use crate::settings::choices::Access;
+use crate::settings::{ROWS as PARAMETERS, Refused, Row, foreign, row};
 
 const SUBCOMMAND: CommandInfo = CommandInfo {
     flags: flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE,
@@ -26,6 +27,15 @@ pub(super) const ROWS: &[CommandInfo] = &[CommandInfo {
             complexity: "O(N) when N is the number of configuration parameters provided",
             summary: "Returns the effective values of configuration parameters.",
             handler: Handler::ConfigGet,
+            ..SUBCOMMAND
+        },
+        CommandInfo {
+            name: "config|help",
+            arity: 2,
+            flags: flag::LOADING | flag::STALE,
+            since: "5.0.0",
+            summary: "Returns helpful text about the different subcommands.",
+            handler: Handler::ConfigHelp,
             ..SUBCOMMAND
         },
         CommandInfo {
@@ -57,61 +67,51 @@ pub(super) const ROWS: &[CommandInfo] = &[CommandInfo {
     ..CommandInfo::DEFAULT
 }];
 
-/// A parameter and its present value.
-type Parameter = (&'static str, fn(&Shared) -> String);
-
-const APPENDFSYNC: &str = "appendfsync";
-
-const PARAMETERS: &[Parameter] = &[
-    (APPENDFSYNC, |shared| shared.appendfsync().name().to_owned()),
-    // The engine's log is the append-only file.
-    ("appendonly", |shared| yes_or_no(shared.is_durable())),
-    ("bind", |shared| shared.bind.clone()),
-    ("client-query-buffer-limit", |shared| shared.limits.request.request_bytes.to_string()),
-    ("databases", |shared| shared.store.databases().to_string()),
-    ("engine", |shared| shared.engine_url.clone()),
-    ("io-threads", |shared| shared.stats.len().to_string()),
-    ("maxclients", |shared| shared.clients.limit().to_string()),
-    // None is set.
-    ("maxmemory", |_| "0".to_owned()),
-    ("maxmemory-policy", |_| "noeviction".to_owned()),
-    ("port", |shared| shared.port.to_string()),
-    ("proto-max-bulk-len", |shared| shared.limits.request.bulk_bytes.to_string()),
-    // There are no snapshots by time.
-    ("save", |_| String::new()),
-    ("timeout", |shared| {
-        shared.limits.idle_timeout.map_or(0, |timeout| timeout.as_secs()).to_string()
-    }),
+const HELP: &[&str] = &[
+    "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "GET <pattern>",
+    "    Return parameters matching the glob-like <pattern> and their values.",
+    "SET <directive> <value>",
+    "    Set the configuration <directive> to <value>.",
+    "RESETSTAT",
+    "    Reset statistics reported by the INFO command.",
+    "REWRITE",
+    "    Rewrite the configuration file.",
+    "HELP",
+    "    Prints this help.",
 ];
 
-fn yes_or_no(value: bool) -> String {
-    if value { "yes" } else { "no" }.to_owned()
+pub(super) fn help(cx: &mut Context<'_>) -> Outcome {
+    cx.reply.array(HELP.len());
+    HELP.iter().for_each(|line| cx.reply.status(line));
+    Ok(())
 }
 
-fn parameter(name: &[u8]) -> Option<&'static Parameter> {
-    PARAMETERS.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()))
-}
-
+/// Each name that matches any of the patterns, once, and its value.
 pub(super) fn get(cx: &mut Context<'_>) -> Outcome {
-    let mut asked: Vec<(&[u8], &Parameter)> = Vec::new();
+    let mut found: Vec<(&[u8], &Row)> = Vec::new();
+    let is_new = |found: &[(&[u8], &Row)], name: &str| {
+        found.iter().all(|(known, _)| !known.eq_ignore_ascii_case(name.as_bytes()))
+    };
     for pattern in cx.args.from(2) {
-        let is_new = |known: &&Parameter| asked.iter().all(|(_, (name, _))| name != &known.0);
-        let found: Vec<(&[u8], &Parameter)> = match parameter(pattern) {
+        if let Some(row) = row(pattern) {
             // Asked for by its name, it is answered under the name as it was written.
-            Some(known) => Some(known).filter(is_new).map(|it| (pattern, it)).into_iter().collect(),
-            None => {
-                let pattern = pattern.to_ascii_lowercase();
-                let matches = |(name, _): &&Parameter| glob::matches(&pattern, name.as_bytes());
-                let new = PARAMETERS.iter().filter(matches).filter(is_new);
-                new.map(|it| (it.0.as_bytes(), it)).collect()
+            if found.iter().all(|(known, _)| !known.eq_ignore_ascii_case(pattern)) {
+                found.push((pattern, row));
             }
-        };
-        asked.extend(found);
+            continue;
+        }
+        let pattern = pattern.to_ascii_lowercase();
+        for (row, name) in PARAMETERS.iter().flat_map(|row| row.names().map(move |it| (row, it))) {
+            if glob::matches(&pattern, name.as_bytes()) && is_new(&found, name) {
+                found.push((name.as_bytes(), row));
+            }
+        }
     }
-    cx.reply.map(asked.len());
-    for (name, (_, value)) in asked {
+    cx.reply.map(found.len());
+    for (name, row) in found {
         cx.reply.bulk(name);
-        cx.reply.bulk(value(cx.shared).as_bytes());
+        cx.reply.bulk(&cx.shared.settings.show(row));
     }
     Ok(())
 }
@@ -121,33 +121,53 @@ pub(super) fn set(cx: &mut Context<'_>) -> Outcome {
     if !cx.args.len().is_multiple_of(2) {
         return Err(Refusal::SYNTAX);
     }
-    let mut setting = None;
+    let is_local = cx.session.client.peer.ip().is_loopback();
+    let may_harm = cx.shared.settings.enable_protected_configs.get();
+    let mut changes: Vec<(&Row, &[u8])> = Vec::new();
     for index in (2..cx.args.len()).step_by(2) {
         let (name, value) = (cx.args.at(index), cx.args.at(index + 1));
-        let Some((name, _)) = parameter(name) else {
-            let name = String::from_utf8_lossy(name.get(..128).unwrap_or(name));
-            return Err(Refusal::Text(
-                format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
-                    .into(),
-            ));
-        };
-        if *name != APPENDFSYNC {
-            return Err(failed(name, "can't set immutable config"));
+        let row = changeable(name, may_harm, is_local)?;
+        if changes.iter().any(|(known, _)| std::ptr::eq(*known, row)) {
+            return Err(failed(&shown(name), "duplicate parameter"));
         }
-        if setting.is_some() {
-            return Err(failed(name, "duplicate parameter"));
-        }
-        setting = Some(AppendFsync::from_name(value).ok_or_else(|| {
-            failed(name, "argument(s) must be one of the following: everysec, always, no")
-        })?);
+        changes.push((row, value));
     }
-    if let Some(setting) = setting {
-        cx.shared
-            .set_appendfsync(setting)
-            .map_err(|error| failed(APPENDFSYNC, &error.to_string()))?;
-    }
+    cx.shared
+        .settings
+        .change(cx.shared, &changes)
+        .map_err(|Refused { name, problem }| failed(&name, &problem))?;
     cx.reply.ok();
     Ok(())
+}
+
+/// The parameter of that name, if a client may change it.
+fn changeable(name: &[u8], may_harm: Access, is_local: bool) -> Result<&'static Row, Refusal> {
+    let Some(row) = row(name) else {
+        return Err(match foreign::find(name) {
+            Some(foreign) => failed(&shown(name), foreign.why),
+            None => Refusal::Text(
+                format!(
+                    "ERR Unknown option or number of arguments for CONFIG SET - '{}'",
+                    shown(name)
+                )
+                .into(),
+            ),
+        });
+    };
+    if matches!(row.change, Change::AtStart) {
+        return Err(failed(&shown(name), "can't set immutable config"));
+    }
+    if row.is_protected() && !may_harm.admits(is_local) {
+        return Err(failed(&shown(name), "can't set protected config"));
+    }
+    Ok(row)
+}
+
+/// How much of a name an error shows.
+const SHOWN_BYTES: usize = 128;
+
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name.get(..SHOWN_BYTES).unwrap_or(name)).into_owned()
 }
 
 fn failed(name: &str, why: &str) -> Refusal {

@@ -91,7 +91,7 @@ fn server(cx: &Context<'_>, out: &mut String) {
         ("worker_threads", &shared.stats.len()),
         ("process_id", &std::process::id()),
         ("run_id", &shared.run_id),
-        ("tcp_port", &shared.port),
+        ("tcp_port", &shared.settings.port.get()),
         ("server_time_usec", &(u128::from(shared.host.env.clock.now().0) * 1000)),
         ("uptime_in_seconds", &uptime),
         ("uptime_in_days", &(uptime / 86_400)),
@@ -141,7 +141,7 @@ fn persistence(cx: &Context<'_>, out: &mut String) {
         ("loading", &0),
         ("aof_enabled", &is_durable),
         ("aof_last_write_status", &sync_status),
-        ("appendfsync", &cx.shared.appendfsync().name()),
+        ("appendfsync", &cx.shared.settings.appendfsync.name()),
         ("rdb_bgsave_in_progress", &0),
         ("aof_rewrite_in_progress", &0),
     ];
@@ -204,7 +204,11 @@ fn cpu(out: &mut String) {
 fn engine(cx: &Context<'_>, out: &mut String) {
     let engine = &cx.shared.engine;
     let name = engine.capabilities().engine;
-    title(out, "Engine", &[("engine", &name), ("engine_url", &cx.shared.engine_url)]);
+    title(
+        out,
+        "Engine",
+        &[("engine", &name), ("engine_url", &cx.shared.settings.engine.to_text())],
+    );
     for stat in engine.stats().iter() {
         let _ = write!(out, "engine_{}:{}\r\n", stat.name, stat.value);
     }

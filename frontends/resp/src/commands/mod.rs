@@ -159,6 +159,7 @@ handlers! {
     CommandInfo => now command::info,
     CommandList => now command::list,
     ConfigGet => now config::get,
+    ConfigHelp => now config::help,
     ConfigResetStat => now config::reset_stat,
     ConfigRewrite => now config::rewrite,
     ConfigSet => now config::set,

@@ -12,3 +12,4 @@ pub use arguments::{Arguments, Command, OwnedCommand};
 pub use ferrokit_redis::integer::{parse_integer, push_integer};
 pub use parse::{ParseLimits, Parsed, ProtocolError, parse, parse_within};
 pub use reply::{Protocol, Reply};
+pub(crate) use words::split_line;

@@ -1,4 +1,4 @@
-//! [`split_words()`]: the words of an inline request.
+//! [`split_words()`]: the words of an inline request; [`split_line()`]: those of any line.
 
 use super::arguments::{Arguments, Place};
 
@@ -18,6 +18,21 @@ pub(super) fn split_words(line: &[u8], arguments: &mut Arguments) -> Option<()> 
         arguments
             .places
             .push(Place { start: u32::try_from(start).ok()?, len: u32::try_from(len).ok()? });
+    }
+}
+
+/// The words of a line, by the same rules.
+pub(crate) fn split_line(mut rest: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut words = Vec::new();
+    loop {
+        let space = rest.iter().take_while(|byte| is_space(**byte)).count();
+        rest = rest.get(space..)?;
+        if rest.is_empty() {
+            return Some(words);
+        }
+        let mut word = Vec::new();
+        rest = take_word(rest, &mut word)?;
+        words.push(word);
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ferrokit_engine::{Env, block_on};
-use ferrokit_server::{AppendFsync, Config, Limits, Server};
+use ferrokit_server::{Config, Limits, Server};
 use ferrokit_storage::{Host, IoBackend};
 
 /// No reply takes longer.
@@ -56,13 +56,11 @@ impl TestServer {
 
     pub(crate) fn with(engine: &str, change: impl FnOnce(&mut Config)) -> Self {
         let directory = Directory::new();
-        let mut config = Config {
-            port: 0,
-            engine: engine.replace("{}", &directory.path()),
-            appendfsync: AppendFsync::EverySecond,
-            workers: std::num::NonZeroUsize::new(2),
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        let engine = engine.replace("{}", &directory.path());
+        for (name, value) in [("port", "0"), ("engine", &engine), ("workers", "2")] {
+            config.set(name, value).unwrap();
+        }
         change(&mut config);
         let host = Host::system(IoBackend::Auto).unwrap();
         let server = Server::start(&host, &config).unwrap();
@@ -292,7 +290,14 @@ pub(crate) struct ChildServer {
 impl ChildServer {
     /// Starts one on a free port and waits until it is ready.
     pub(crate) fn start(options: &[&str]) -> Self {
-        let mut child = command(options).arg("--port").arg("0").spawn().unwrap();
+        let mut command = command(options);
+        command.arg("--port").arg("0");
+        Self::of(command)
+    }
+
+    /// Starts one by a command, and waits until it is ready.
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut lines = String::new();
         let port = loop {
@@ -344,7 +349,12 @@ impl Drop for ChildServer {
 
 /// Starts a server that must refuse to start; what it says.
 pub(crate) fn refusal(options: &[&str]) -> String {
-    let mut child = command(options).spawn().unwrap();
+    refusal_of(command(options))
+}
+
+/// The same, of a command.
+pub(crate) fn refusal_of(mut command: Command) -> String {
+    let mut child = command.spawn().unwrap();
     for _ in 0..400 {
         if child.try_wait().unwrap().is_some() {
             break;
@@ -354,14 +364,15 @@ pub(crate) fn refusal(options: &[&str]) -> String {
     // One that was not refused would go on for ever.
     let _ = child.kill();
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "it was not refused: {options:?}");
+    assert_eq!(output.status.code(), Some(1), "it was not refused: {command:?}");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let lines: Vec<&str> = text.lines().filter(|line| !line.contains(" WARN ")).collect();
     assert_eq!(lines.len(), 1, "not one line: {text}");
     lines[0].to_owned()
 }
 
-fn command(options: &[&str]) -> Command {
+/// The server with these options, yet to be started.
+pub(crate) fn command(options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ferrokit-server"));
     command.args(options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     // What the tests read must not hang on how whoever runs them likes colours.

@@ -1,0 +1,65 @@
+//! The alternatives of parameters that are one of a few names, in the order Redis names them.
+
+use super::cell::Alternatives;
+use crate::config::AppendFsync;
+
+/// Declares an enumeration with the names of its values.
+macro_rules! alternatives {
+    ($($(#[$attribute:meta])* $name:ident { $($(#[$note:meta])* $value:ident = $text:literal,)+ })+) => {
+        $(
+            $(#[$attribute])*
+            #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+            pub(crate) enum $name { $($(#[$note])* $value,)+ }
+
+            impl Alternatives for $name {
+                const ALL: &'static [Self] = &[$(Self::$value,)+];
+                const NAMES: &'static [&'static str] = &[$($text,)+];
+            }
+        )+
+    };
+}
+
+impl Alternatives for AppendFsync {
+    const ALL: &'static [Self] = &[Self::EverySecond, Self::Always, Self::No];
+    const NAMES: &'static [&'static str] = &["everysec", "always", "no"];
+}
+
+alternatives! {
+    /// `maxmemory-policy`.
+    EvictionPolicy {
+        VolatileLru = "volatile-lru",
+        VolatileLfu = "volatile-lfu",
+        VolatileRandom = "volatile-random",
+        VolatileTtl = "volatile-ttl",
+        AllKeysLru = "allkeys-lru",
+        AllKeysLfu = "allkeys-lfu",
+        AllKeysRandom = "allkeys-random",
+        NoEviction = "noeviction",
+    }
+    /// `loglevel`.
+    LogLevel {
+        Debug = "debug",
+        Verbose = "verbose",
+        Notice = "notice",
+        Warning = "warning",
+        Nothing = "nothing",
+    }
+    /// `log-format`.
+    LogFormat {
+        Text = "text",
+        Json = "json",
+    }
+    /// `io`: how files are reached.
+    Io {
+        Auto = "auto",
+        Uring = "uring",
+        Threads = "threads",
+    }
+    /// Who may use what can do harm: `enable-debug-command`, `enable-protected-configs`.
+    Access {
+        No = "no",
+        Yes = "yes",
+        /// Connections from this machine.
+        Local = "local",
+    }
+}
