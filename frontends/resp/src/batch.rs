@@ -9,7 +9,7 @@ use std::rc::Rc;
 use ferrokit_redis::{ClientId, Tally};
 
 use crate::commands::{self, Context};
-use crate::resp::{Arguments, Parsed, parse_within};
+use crate::resp::{Arguments, ParseLimits, Parsed, parse_within};
 use crate::session::Session;
 use crate::worker::Worker;
 use crate::workspace::Workspace;
@@ -18,6 +18,9 @@ use crate::workspace::Workspace;
 const SEND_AT_BYTES: usize = 256 << 10;
 /// Keys of one batched read, as long as their values are of usual size.
 pub(crate) const GETS_MAX: usize = 64;
+/// Arguments of a request, and their length, before a client has said who it is.
+const ARGUMENTS_BEFORE_AUTH: u32 = 10;
+const BYTES_BEFORE_AUTH: u32 = 16 << 10;
 /// After so many commands of one client others get their turn.
 const COMMANDS_PER_TURN: u64 = 4096;
 
@@ -72,7 +75,7 @@ impl<'b> Batch<'b> {
     }
 
     pub(crate) async fn run(&mut self) -> Ran {
-        let limits = self.worker.shared.parse_limits();
+        let mut limits = self.limits();
         loop {
             // Only what this batch wrote counts: replies the client does not take yet are no reason
             // to stop short of the soft bound, again and again.
@@ -98,11 +101,21 @@ impl<'b> Batch<'b> {
                 continue;
             }
             match parsed {
-                Ok(Parsed::Request { len }) => self.run_one(len).await,
+                Ok(Parsed::Request { len }) => {
+                    let was_authenticated = self.session.is_authenticated;
+                    self.run_one(len).await;
+                    if !was_authenticated {
+                        limits = self.limits();
+                    }
+                }
                 Ok(Parsed::Incomplete { needed }) => return Ran::All { needed },
                 Err(error) => {
                     self.worker.stats().errors.add(1);
-                    self.workspace.reply.error(&format!("ERR {}", error.text()));
+                    let text = match error {
+                        _ if self.session.is_authenticated => error.text(),
+                        error => error.text_unauthenticated(),
+                    };
+                    self.workspace.reply.error(&format!("ERR {text}"));
                     return Ran::Over;
                 }
             }
@@ -110,6 +123,15 @@ impl<'b> Batch<'b> {
                 return Ran::Over;
             }
         }
+    }
+
+    /// What a request may be now; of a client that did not say who it is, little more than AUTH.
+    fn limits(&self) -> ParseLimits {
+        let limits = self.worker.shared.parse_limits();
+        if self.session.is_authenticated {
+            return limits;
+        }
+        ParseLimits { arguments: ARGUMENTS_BEFORE_AUTH, bulk_bytes: BYTES_BEFORE_AUTH, ..limits }
     }
 
     /// Runs the request of `len` bytes at the offset, which was parsed.

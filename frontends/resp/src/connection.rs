@@ -22,6 +22,7 @@ use ferrokit_redis::refusal::engine_error_text;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::auth;
 use crate::batch::{Batch, Ran};
 use crate::clients::{Client, Ending};
 use crate::commands;
@@ -35,6 +36,8 @@ use crate::workspace::Workspace;
 const LINGER_BYTES: usize = 1 << 20;
 /// How long that may take.
 const LINGER_SECS: u64 = 1;
+/// Replies that may wait for a client that did not say who it is.
+const UNSENT_BEFORE_AUTH: usize = 16 << 10;
 
 /// The bytes of half a request, kept while the rest is awaited.
 struct Rest {
@@ -60,7 +63,8 @@ pub(crate) async fn serve(stream: TcpStream, worker: Rc<Worker>, client: Arc<Cli
         Poll::Ready(())
     })
     .await;
-    let session = Session::new(client, worker.index);
+    let mut session = Session::new(client, worker.index);
+    session.is_authenticated = !auth::is_required(&worker.shared.settings);
     let mut connection = Connection {
         stream,
         worker,
@@ -93,6 +97,9 @@ impl Connection {
                 Exchanged::Cut => return,
             }
             loop {
+                if self.hoards_unauthenticated() {
+                    return;
+                }
                 let ran = self.run_batch().await;
                 if self.has_overflowed() {
                     return;
@@ -168,6 +175,17 @@ impl Connection {
             tracing::warn!(client = %client.peer, "disconnected: replies beyond the output limit");
         }
         has
+    }
+
+    /// Whether a client that did not say who it is leaves its replies untaken: it may not have much
+    /// of the server's memory.
+    fn hoards_unauthenticated(&self) -> bool {
+        let unsent = self.workspace.as_ref().map_or(0, |it| it.reply.unsent().len());
+        let hoards = !self.session.is_authenticated && unsent > UNSENT_BEFORE_AUTH;
+        if hoards {
+            self.worker.stats().output_disconnections.add(1);
+        }
+        hoards
     }
 
     /// Runs the whole requests of the input, and waits until what they saw and did is durable.

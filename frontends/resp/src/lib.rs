@@ -11,6 +11,7 @@
 //! | [`resp`] | the wire: parser and replies |
 //! | `commands` | the one command table and a file per command group |
 //! | `shared` | what all workers share: the engine, settings, counters |
+//! | `auth` | who may use the server |
 //! | `clients` | the clients, as others see them |
 //! | `raw` | the one unsafe step: a ring's descriptor in the runtime's poll |
 //! | `settings` | [`Settings`]: every parameter, from one table |
@@ -31,6 +32,7 @@
 
 #![deny(unsafe_code)]
 
+mod auth;
 mod batch;
 pub mod cli;
 mod clients;

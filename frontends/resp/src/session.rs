@@ -26,6 +26,8 @@ pub(crate) struct Session {
     pub(crate) worker: usize,
     pub(crate) keyspace: KeyspaceId,
     pub(crate) replies: Replies,
+    /// The client may run commands: no password is asked for, or it knew it.
+    pub(crate) is_authenticated: bool,
     /// Present while it watches keys, or queues commands.
     pub(crate) transacting: Option<Box<Transacting>>,
     /// GETs that may be put off to be run together.
@@ -41,6 +43,7 @@ impl Session {
             worker,
             keyspace: KeyspaceId::DEFAULT,
             replies: Replies::On,
+            is_authenticated: false,
             transacting: None,
             gets_max: GETS_MAX,
             is_closing: false,
@@ -50,7 +53,7 @@ impl Session {
     /// Whether GETs are answered one like the other, so that several may be read at once.
     #[inline]
     pub(crate) fn may_defer_gets(&self) -> bool {
-        self.replies == Replies::On && self.transacting.is_none()
+        self.replies == Replies::On && self.transacting.is_none() && self.is_authenticated
     }
 
     /// Whether the command in hand is answered; steps CLIENT REPLY SKIP.

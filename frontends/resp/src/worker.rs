@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local};
 
+use crate::auth;
 use crate::clients::{Client, Ending};
 use crate::connection;
 use crate::raw;
@@ -25,6 +26,10 @@ use crate::workspace::WorkspacePool;
 
 /// What a client beyond the limit is told.
 const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
+/// What a client of another machine is told while there is no password.
+const PROTECTED: &[u8] = b"-DENIED Redis is running in protected mode because protected mode is \
+    enabled and no password is set for the default user. Only this machine is served: set \
+    requirepass, or, if nobody else can reach the port, protected-mode no.\r\n";
 /// Pause after an accept that failed (as a rule for want of descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Probes of a silent connection before it is given up.
@@ -118,15 +123,14 @@ async fn accept(listener: TcpListener, worker: Rc<Worker>) {
 fn connect(stream: TcpStream, worker: &Rc<Worker>) {
     let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     let shared = &worker.shared;
+    if auth::is_out_of_bounds(&shared.settings, peer.ip()) {
+        tracing::warn!(%peer, "refused: protected mode");
+        worker.stats().rejected_connections.add(1);
+        return turn_away(stream, PROTECTED);
+    }
     let Some(client) = shared.clients.connect(worker.index, peer, local, shared.uptime()) else {
         worker.stats().rejected_connections.add(1);
-        // A new socket has room for it; if not, the client sees the end without the reason.
-        spawn_local(async move {
-            if stream.writable().await.is_ok() {
-                let _ = stream.try_write(TOO_MANY_CLIENTS);
-            }
-        });
-        return;
+        return turn_away(stream, TOO_MANY_CLIENTS);
     };
     worker.stats().connections.add(1);
     if let Err(error) = stream.set_nodelay(true) {
@@ -143,6 +147,16 @@ fn connect(stream: TcpStream, worker: &Rc<Worker>) {
         let worker = Rc::clone(&leaving.worker);
         connection::serve(stream, worker, client).await;
         drop(leaving);
+    });
+}
+
+/// Says why, and closes.
+fn turn_away(stream: TcpStream, why: &'static [u8]) {
+    // A new socket has room for it; if not, the client sees the end without the reason.
+    spawn_local(async move {
+        if stream.writable().await.is_ok() {
+            let _ = stream.try_write(why);
+        }
     });
 }
 

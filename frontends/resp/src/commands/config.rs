@@ -4,6 +4,7 @@ use ferrokit_redis::glob;
 
 use super::table::{CommandInfo, flag};
 use super::{Context, Handler, Outcome, Refusal};
+use crate::auth;
 use crate::settings::change::Change;
 use crate::settings::choices::Access;
 use crate::settings::{ROWS as PARAMETERS, Refused, Row, foreign, row};
@@ -121,7 +122,7 @@ pub(super) fn set(cx: &mut Context<'_>) -> Outcome {
     if !cx.args.len().is_multiple_of(2) {
         return Err(Refusal::SYNTAX);
     }
-    let is_local = cx.session.client.peer.ip().is_loopback();
+    let is_local = auth::is_this_machine(cx.session.client.peer.ip());
     let may_harm = cx.shared.settings.enable_protected_configs.get();
     let mut changes: Vec<(&Row, &[u8])> = Vec::new();
     for index in (2..cx.args.len()).step_by(2) {

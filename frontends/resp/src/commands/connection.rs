@@ -7,6 +7,7 @@ use ferrokit_engine::KeyspaceId;
 use super::client::check_name;
 use super::table::{CommandInfo, category, flag};
 use super::{Context, Handler, Outcome, Refusal};
+use crate::auth;
 use crate::resp::{Protocol, parse_integer};
 use crate::session::Replies;
 
@@ -90,28 +91,31 @@ pub(super) fn echo(cx: &mut Context<'_>) -> Outcome {
     Ok(())
 }
 
-/// No password is set, so that there is nothing to prove: with one argument that is an error, with
-/// two the default user is let in, as in Redis.
+/// AUTH [user] password. Where there is no password, to give one alone is an error.
 pub(super) fn auth(cx: &mut Context<'_>) -> Outcome {
-    match cx.args.len() {
-        2 => Err(Refusal::text(
-            "ERR AUTH <password> called without any password configured for the default user. \
-             Are you sure your configuration is correct?",
-        )),
-        3 => {
-            check_user(cx.args.at(1))?;
-            cx.reply.ok();
-            Ok(())
+    let (user, password) = match cx.args.len() {
+        2 if !auth::is_required(&cx.shared.settings) => {
+            return Err(Refusal::text(
+                "ERR AUTH <password> called without any password configured for the default user. \
+                 Are you sure your configuration is correct?",
+            ));
         }
-        _ => Err(Refusal::SYNTAX),
-    }
+        2 => (b"default".as_slice(), cx.args.at(1)),
+        3 => (cx.args.at(1), cx.args.at(2)),
+        _ => return Err(Refusal::SYNTAX),
+    };
+    authenticate(cx, user, password)?;
+    cx.reply.ok();
+    Ok(())
 }
 
-fn check_user(name: &[u8]) -> Result<(), Refusal> {
-    if name == b"default" {
-        return Ok(());
+fn authenticate(cx: &mut Context<'_>, user: &[u8], password: &[u8]) -> Outcome {
+    if !auth::admits(&cx.shared.settings, user, password) {
+        tracing::debug!(client = %cx.session.client.peer, "a wrong password");
+        return Err(Refusal::text("WRONGPASS invalid username-password pair or user is disabled."));
     }
-    Err(Refusal::text("WRONGPASS invalid username-password pair or user is disabled."))
+    cx.session.is_authenticated = true;
+    Ok(())
 }
 
 pub(super) fn hello(cx: &mut Context<'_>) -> Outcome {
@@ -133,7 +137,7 @@ pub(super) fn hello(cx: &mut Context<'_>) -> Outcome {
     while let Some(option) = cx.args.get(index) {
         let remaining = cx.args.len() - index - 1;
         if option.eq_ignore_ascii_case(b"auth") && remaining >= 2 {
-            check_user(cx.args.at(index + 1))?;
+            authenticate(cx, cx.args.at(index + 1), cx.args.at(index + 2))?;
             index += 3;
         } else if option.eq_ignore_ascii_case(b"setname") && remaining >= 1 {
             name = Some(check_name(cx.args.at(index + 1))?);
@@ -143,6 +147,13 @@ pub(super) fn hello(cx: &mut Context<'_>) -> Outcome {
             let text = format!("ERR Syntax error in HELLO option '{option}'");
             return Err(Refusal::Text(text.into()));
         }
+    }
+    if !cx.session.is_authenticated {
+        return Err(Refusal::text(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
+             HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and \
+             select the RESP protocol version at the same time",
+        ));
     }
     let client = &cx.session.client;
     if let Some(name) = name {
@@ -186,6 +197,7 @@ pub(super) fn reset(cx: &mut Context<'_>) -> Outcome {
     client.database.store(0, Ordering::Relaxed);
     client.is_eviction_exempt.store(false, Ordering::Relaxed);
     cx.session.keyspace = KeyspaceId::DEFAULT;
+    cx.session.is_authenticated = !auth::is_required(&cx.shared.settings);
     // The reply to this very command stays skipped if that was asked for.
     if cx.session.replies != Replies::SkipThis {
         cx.session.replies = Replies::On;

@@ -79,10 +79,13 @@ pub(crate) async fn execute(cx: &mut Context<'_>) {
         Ok(info) => {
             cx.info = info;
             cx.session.client.set_last_command(info.name);
-            if !transactions::is_to_be_queued(cx) {
+            if !cx.session.is_authenticated && info.flags & table::flag::NO_AUTH == 0 {
+                Err(Refusal::text("NOAUTH Authentication required."))
+            } else if transactions::is_to_be_queued(cx) {
+                transactions::queue(cx)
+            } else {
                 return run(cx).await;
             }
-            transactions::queue(cx)
         }
         Err(_) if is_http(cx.args.at(0)) => {
             let client = &cx.session.client.peer;

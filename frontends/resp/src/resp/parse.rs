@@ -89,6 +89,15 @@ impl ProtocolError {
         };
         format!("Protocol error: {what}")
     }
+
+    /// The same to a client that must say first who it is, and may send little before.
+    pub(crate) fn text_unauthenticated(self) -> String {
+        match self {
+            Self::InvalidCount => "Protocol error: unauthenticated multibulk length".to_owned(),
+            Self::InvalidBulkLength => "Protocol error: unauthenticated bulk length".to_owned(),
+            other => other.text(),
+        }
+    }
 }
 
 /// Reads one request from the start of `input`, within the default [`ParseLimits`].

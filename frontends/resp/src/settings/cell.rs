@@ -298,6 +298,12 @@ impl Text {
         self.value.load_full()
     }
 
+    /// Whether the value is empty, which as a rule stands for none.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.value.load().is_empty()
+    }
+
     pub(crate) fn to_text(&self) -> String {
         String::from_utf8_lossy(&self.value.load()).into_owned()
     }
