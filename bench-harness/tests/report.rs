@@ -278,3 +278,44 @@ fn a_diff_says_what_became_slower() {
     let had = place.write("had.jsonl", &[had]);
     assert_eq!(bench(&["diff", &had, &gone]).status.code(), Some(1));
 }
+
+#[test]
+fn many_engines_have_the_room_they_need() {
+    let place = Place::new("many");
+    let lines = |engines: usize| {
+        let runs = (0..engines).map(|n| run(&format!("engine{n}"), "ycsb-a", 1000, 0, 1000.0));
+        [machine("x")].into_iter().chain(runs).collect::<Vec<_>>()
+    };
+    let few = place.write("few.jsonl", &lines(4));
+    let (page, _) = report(&place.0, &[&few]);
+    assert!(!page.contains("class=\"wide\"") && !page.contains("class=\"heat many\""));
+    let many = place.write("many.jsonl", &lines(15));
+    let (page, _) = report(&place.0, &[&many]);
+    assert!(page.contains("class=\"wide\"") && page.contains("class=\"heat many\""));
+}
+
+#[test]
+fn a_round_that_failed_is_told_beside_those_that_did_not() {
+    let place = Place::new("failed");
+    let mut failed = cannot("lsm", "ycsb-a", "it failed: no space");
+    failed["round"] = 1.into();
+    let lines = [machine("x"), run("lsm", "ycsb-a", 1000, 0, 1000.0), failed];
+    let file = place.write("failed.jsonl", &lines);
+    let (page, _) = report(&place.0, &[&file]);
+    assert!(page.contains("lsm cannot, after 1 rounds: it failed: no space"), "the reason");
+    assert!(page.contains("1 k"), "and the figures of the round that did not");
+}
+
+#[test]
+fn a_run_with_a_broken_measurement_is_named() {
+    let place = Place::new("broken");
+    let mut broken = run("lsm", "ycsb-a", 1000, 0, 1000.0);
+    broken.as_object_mut().unwrap().remove("cpu_s");
+    let file = place.write("broken.jsonl", &[machine("x"), broken]);
+    for arguments in [&["report", &file][..], &["diff", &file, &file]] {
+        let output = bench(arguments);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains("line 2"), "{text}");
+        assert!(text.contains("cpu_s"), "{text}");
+    }
+}

@@ -324,6 +324,38 @@ fn redis_is_measured_where_it_is_and_left_out_where_it_is_not() {
 }
 
 #[test]
+fn valkey_is_driven_as_redis_where_it_is_and_left_out_where_it_is_not() {
+    let server = ferrokit_server();
+    let arguments = "--servers ferrokit:memory,valkey --commands get --connections 2 --pipeline 4";
+    let programs = std::env::temp_dir().join(format!("ferrokit-valkey-{}", std::process::id()));
+    std::fs::create_dir_all(&programs).unwrap();
+    let mut without = Bench::new("no-valkey", arguments);
+    without.command.env("PATH", &programs);
+    let (output, lines) = without.run_with(&server);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("valkey: absent (valkey-server is not installed)"), "{text}");
+    assert!(of(&lines, "server").iter().all(|run| run["server"] == "ferrokit:memory"));
+
+    // Redis under its name takes the same command line and speaks the same protocol.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let redis = std::env::split_paths(&path).map(|directory| directory.join("redis-server"));
+    if let Some(redis) = redis.into_iter().find(|program| program.is_file()) {
+        std::os::unix::fs::symlink(redis, programs.join("valkey-server")).unwrap();
+        let mut with = Bench::new("valkey", arguments);
+        with.command.env("PATH", &programs);
+        let (output, lines) = with.run_with(&server);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let runs = of(&lines, "server");
+        assert_eq!((runs.len(), &runs[1]["server"]), (4, &"valkey".into()));
+        assert!(runs[1]["settings"].as_str().unwrap().starts_with("valkey-server --port 0"));
+    } else {
+        println!("skipped: there is no redis-server to stand in for it");
+    }
+    std::fs::remove_dir_all(&programs).unwrap();
+}
+
+#[test]
 fn an_interrupted_run_puts_everything_away() {
     let server = ferrokit_server();
     let arguments = "--servers ferrokit:lsm --commands get --connections 2 --pipeline 1 --rate 1";

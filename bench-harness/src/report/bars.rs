@@ -52,7 +52,7 @@ impl Bars {
         }
         let axis = Axis::linear("", ends, self.show);
         let height = TOP + self.bars.len() as f64 * ROW + FOOT;
-        figure(out, self.title, self.note, height, |out| {
+        figure(out, self.title, self.note, (WIDTH, height), |out| {
             let (x, bottom) = (at(LABEL_WIDTH), at(height - FOOT));
             let zero: &[Attribute<'_>] =
                 &[("class", &"grid"), ("x1", &x), ("x2", &x), ("y1", &at(TOP)), ("y2", &bottom)];
@@ -122,15 +122,16 @@ fn x(axis: &Axis, value: f64) -> f64 {
     LABEL_WIDTH + axis.place(value).unwrap_or(0.0) * (WIDTH - LABEL_WIDTH - FIGURE_WIDTH)
 }
 
-/// A plot with its title.
+/// A plot with its title. One that is wider than [`WIDTH`] has the room of two.
 pub(super) fn figure(
     out: &mut Markup,
     title: &'static str,
     note: &'static str,
-    height: f64,
+    (width, height): (f64, f64),
     inside: impl FnOnce(&mut Markup),
 ) {
-    out.element("figure", &[], |out| {
+    let class: &[Attribute<'_>] = if width > WIDTH { &[("class", &"wide")] } else { &[] };
+    out.element("figure", class, |out| {
         out.element("figcaption", &[], |out| {
             out.leaf("b", &[], title);
             if !note.is_empty() {
@@ -138,7 +139,7 @@ pub(super) fn figure(
                 out.leaf("span", &[], note);
             }
         });
-        let box_of = format!("0 0 {WIDTH:.0} {height:.0}");
+        let box_of = format!("0 0 {width:.0} {height:.0}");
         out.element(
             "svg",
             &[("viewBox", &box_of), ("role", &"img"), ("aria-label", &title)],

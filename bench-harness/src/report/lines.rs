@@ -12,6 +12,10 @@ const NAME_WIDTH: f64 = 112.0;
 const TOP: f64 = 10.0;
 const FOOT: f64 = 40.0;
 const HEIGHT_MIN: f64 = 262.0;
+/// More lines than these have the room of two plots.
+const LINES_MAX: usize = 8;
+const WIDE: f64 = 2.0 * WIDTH + 14.0;
+const WIDE_HEIGHT_MIN: f64 = 330.0;
 /// Names of lines are at least this far apart.
 const NAME_HEIGHT: f64 = 14.5;
 
@@ -51,8 +55,9 @@ impl Lines {
         if self.lines.is_empty() {
             return;
         }
-        let height = HEIGHT_MIN.max(self.lines.len() as f64 * NAME_HEIGHT + TOP + FOOT);
-        figure(out, self.title, self.note, height, |out| {
+        let least = if self.is_wide() { WIDE_HEIGHT_MIN } else { HEIGHT_MIN };
+        let height = least.max(self.lines.len() as f64 * NAME_HEIGHT + TOP + FOOT);
+        figure(out, self.title, self.note, (self.width(), height), |out| {
             let bottom = height - FOOT;
             self.draw_grid(out, bottom);
             let ends: Vec<f64> = self.lines.iter().map(|line| self.end(line, bottom)).collect();
@@ -63,8 +68,16 @@ impl Lines {
         });
     }
 
+    fn is_wide(&self) -> bool {
+        self.lines.len() > LINES_MAX
+    }
+
+    fn width(&self) -> f64 {
+        if self.is_wide() { WIDE } else { WIDTH }
+    }
+
     fn draw_grid(&self, out: &mut Markup, bottom: f64) {
-        let right = WIDTH - NAME_WIDTH;
+        let right = self.width() - NAME_WIDTH;
         for (mark, words) in &self.up.marks {
             let Some(y) = self.y(*mark, bottom) else { continue };
             let (from, to, y, below) = (at(LEFT), at(right), at(y), at(y + 4.0));
@@ -109,7 +122,7 @@ impl Lines {
             if self.has_points {
                 self.draw_points(out, line, bottom);
             }
-            let right = WIDTH - NAME_WIDTH;
+            let right = self.width() - NAME_WIDTH;
             let leader = format!(
                 "M{last_x:.1} {last_y:.1}L{:.1} {last_y:.1}L{:.1} {name:.1}",
                 right.max(last_x),
@@ -141,7 +154,7 @@ impl Lines {
     }
 
     fn x(&self, value: f64) -> Option<f64> {
-        Some(LEFT + self.across.place(value)? * (WIDTH - NAME_WIDTH - LEFT))
+        Some(LEFT + self.across.place(value)? * (self.width() - NAME_WIDTH - LEFT))
     }
 
     fn y(&self, value: f64, bottom: f64) -> Option<f64> {

@@ -8,6 +8,8 @@ use crate::ratio::{Ratio, median};
 
 /// The factor at which the colour is full.
 const FULL_COLOUR: f64 = 8.0;
+/// More columns than these stand closer.
+const ENGINES_MAX: usize = 10;
 
 /// A heat table.
 pub(super) struct Overview<'a> {
@@ -77,7 +79,8 @@ impl<'a> Overview<'a> {
     /// Adds it as HTML.
     pub(super) fn draw(&self, out: &mut Markup) {
         out.element("div", &[("class", &"scroll")], |out| {
-            out.element("table", &[("class", &"heat")], |out| {
+            let class = if self.engines.len() > ENGINES_MAX { "heat many" } else { "heat" };
+            out.element("table", &[("class", &class)], |out| {
                 out.element("thead", &[], |out| out.element("tr", &[], |out| self.draw_head(out)));
                 out.element("tbody", &[], |out| {
                     for row in &self.rows {

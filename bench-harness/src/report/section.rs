@@ -22,9 +22,14 @@ pub(super) fn draw(out: &mut Markup, report: &Report, group: &Group, number: usi
         });
         out.leaf("p", &[("class", &"with")], words.join(" · "));
         for series in &group.series {
-            if let (Some(reason), true) = (&series.unsupported, series.runs.is_empty()) {
+            if let Some(reason) = &series.unsupported {
                 let name = report.engine_name(series.engine);
-                out.leaf("p", &[("class", &"cannot")], format!("{name} cannot: {reason}"));
+                // A run that failed may have others beside it.
+                let after = match series.runs.len() {
+                    0 => String::new(),
+                    rounds => format!(", after {rounds} rounds"),
+                };
+                out.leaf("p", &[("class", &"cannot")], format!("{name} cannot{after}: {reason}"));
             }
         }
         out.element("div", &[("class", &"plots")], |out| draw_plots(out, report, group));
@@ -51,7 +56,11 @@ fn draw_plots(out: &mut Markup, report: &Report, group: &Group) {
     plots.over_time().draw(out);
     let space = |run: &Measurement| run.space_amplification().into_iter().collect();
     plots.bars("Space amplification", "bytes on disk per live byte", factor, &space).draw(out);
-    let written = |run: &Measurement| run.write_amplification().into_iter().collect();
+    // Of engines that have no files there is nothing to be seen.
+    let written = |run: &Measurement| {
+        let factor = run.write_amplification().filter(|factor| *factor > 0.0 || run.disk_bytes > 0);
+        factor.into_iter().collect()
+    };
     plots.bars("Write amplification", "bytes written per byte put", factor, &written).draw(out);
 }
 

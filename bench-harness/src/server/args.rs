@@ -136,7 +136,8 @@ impl ServerArgs {
         write_record(&mut json, &Record::Machine(machine))?;
         let stop = Stop::on_signals(&host.env)?;
         let rounds = Rounds { subjects, baseline, plans, rounds: self.rounds, directory };
-        println!("medians of {} rounds; the servers:", self.rounds);
+        let figures = if self.rounds == 1 { "one round" } else { "medians of the rounds" };
+        println!("{figures}; the servers:");
         if let Some(plan) = rounds.plans.first() {
             for subject in &rounds.subjects {
                 println!("  {}: {}", subject.name, subject.settings(plan));
