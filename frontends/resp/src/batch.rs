@@ -11,6 +11,7 @@ use ferrokit_redis::{ClientId, Tally};
 use crate::commands::{self, Context};
 use crate::resp::{Arguments, ParseLimits, Parsed, parse_within};
 use crate::session::Session;
+use crate::shared::special as shared_special;
 use crate::worker::Worker;
 use crate::workspace::Workspace;
 
@@ -31,6 +32,8 @@ pub(crate) enum Ran {
     All { needed: usize },
     /// There may be more whole requests, but replies should be sent first.
     Paused,
+    /// The next request is put off by CLIENT PAUSE.
+    Held,
     /// The session is over, once its replies are sent.
     Over,
 }
@@ -47,6 +50,8 @@ pub(crate) struct Batch<'b> {
     pub(crate) commands: u64,
     /// How many of them were answered.
     pub(crate) replies: usize,
+    /// Pushes are among the replies.
+    pub(crate) has_pushes: bool,
     /// How much of the input behind `offset` was parsed and put off: a run of GETs.
     deferred: usize,
     /// What the requests came to beyond their replies.
@@ -69,6 +74,7 @@ impl<'b> Batch<'b> {
             offset: 0,
             commands: 0,
             replies: 0,
+            has_pushes: false,
             deferred: 0,
             tally: Tally::default(),
         }
@@ -86,9 +92,11 @@ impl<'b> Batch<'b> {
             }
             let Workspace { input, arguments, gets, .. } = &mut *self.workspace;
             let unread = input.unread().get(self.offset + self.deferred..).unwrap_or_default();
+            let special = self.worker.shared.special();
+            let may_defer = special == 0 && self.session.may_defer_gets();
             let parsed = parse_within(&limits, unread, arguments);
             if let Ok(Parsed::Request { len }) = parsed
-                && let Some((start, key_len)) = deferrable_get(unread, arguments, self.session)
+                && let Some((start, key_len)) = deferrable_get(unread, arguments, may_defer)
             {
                 gets.push((self.offset + self.deferred + start, key_len));
                 self.deferred += len;
@@ -102,6 +110,9 @@ impl<'b> Batch<'b> {
             }
             match parsed {
                 Ok(Parsed::Request { len }) => {
+                    if special & shared_special::PAUSED != 0 && self.is_paused() {
+                        return Ran::Held;
+                    }
                     let was_authenticated = self.session.is_authenticated;
                     self.run_one(len).await;
                     if !was_authenticated {
@@ -123,6 +134,13 @@ impl<'b> Batch<'b> {
                 return Ran::Over;
             }
         }
+    }
+
+    /// Whether a pause puts the request at the offset off, which was parsed.
+    fn is_paused(&self) -> bool {
+        let Workspace { input, arguments, .. } = &*self.workspace;
+        let request = arguments.command(input.unread().get(self.offset..).unwrap_or_default());
+        !request.is_empty() && commands::is_paused(&self.worker.shared, self.session, request)
     }
 
     /// What a request may be now; of a client that did not say who it is, little more than AUTH.
@@ -153,10 +171,16 @@ impl<'b> Batch<'b> {
             request,
         );
         commands::execute(&mut context).await;
+        self.has_pushes |= self.session.has_pushed;
         if !self.session.wants_reply() {
             reply.rewind(mark);
         }
         self.replies += usize::from(reply.mark() > mark);
+        if self.session.client.has_pushes() {
+            // Behind the reply of the command that may have caused them.
+            self.session.client.take_pushes(reply);
+            self.has_pushes = true;
+        }
     }
 
     /// Runs the GETs that were put off, and takes their bytes as run. If their values are too much
@@ -167,7 +191,7 @@ impl<'b> Batch<'b> {
         }
         let Workspace { input, arguments, reply, gets, scratch } = &mut *self.workspace;
         let shared = &self.worker.shared;
-        let limit_bytes = shared.limits.output_hard_bytes;
+        let limit_bytes = reply.limit();
         let mark = reply.mark();
         if gets.len() > 1 {
             let unsent = reply.unsent().len();
@@ -199,14 +223,10 @@ impl<'b> Batch<'b> {
 
 /// Where the key of the request lies, if it is a GET that may wait for the GETs behind it.
 #[inline]
-fn deferrable_get(
-    unread: &[u8],
-    arguments: &Arguments,
-    session: &Session,
-) -> Option<(usize, usize)> {
+fn deferrable_get(unread: &[u8], arguments: &Arguments, may_defer: bool) -> Option<(usize, usize)> {
     let request = arguments.command(unread);
     let is_get = request.len() == 2
         && request.get(0).is_some_and(|name| name.eq_ignore_ascii_case(b"get"))
-        && session.may_defer_gets();
+        && may_defer;
     if is_get { arguments.place(1) } else { None }
 }

@@ -73,6 +73,8 @@ pub struct Limits {
     pub output_soft_bytes: usize,
     /// Above so many unsent reply bytes a client is disconnected.
     pub output_hard_bytes: usize,
+    /// What all subscriptions to channels and patterns may take together.
+    pub subscription_bytes: usize,
     /// A client that takes none of its replies for so long is disconnected.
     pub output_stall: Duration,
     /// A step of SCAN answers about so many bytes of keys at most, however many are asked for; a
@@ -87,6 +89,7 @@ impl Default for Limits {
         Self {
             output_soft_bytes: 64 << 20,
             output_hard_bytes: 1 << 30,
+            subscription_bytes: 256 << 20,
             output_stall: Duration::from_secs(60),
             scan_bytes: 1 << 20,
             shutdown_grace: Duration::from_secs(10),

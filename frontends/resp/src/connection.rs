@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 
 use crate::auth;
 use crate::batch::{Batch, Ran};
-use crate::clients::{Client, Ending};
+use crate::client::{Client, Ending, flag};
 use crate::commands;
 use crate::exchange::{Exchange, Exchanged, Purpose};
 use crate::resp::{Arguments, Protocol};
@@ -75,6 +75,7 @@ pub(crate) async fn serve(stream: TcpStream, worker: Rc<Worker>, client: Arc<Cli
     };
     connection.run().await;
     commands::end_transaction(&connection.worker.shared, &mut connection.session);
+    connection.note_end();
 }
 
 impl Connection {
@@ -113,6 +114,11 @@ impl Connection {
                         Exchanged::Cut => return,
                         _ => tokio::task::yield_now().await,
                     },
+                    Ran::Held => match Box::pin(self.hold()).await {
+                        Exchanged::Cut => return,
+                        Exchanged::Ended => return self.finish().await,
+                        _ => {}
+                    },
                     Ran::Over => return self.finish().await,
                 }
             }
@@ -123,6 +129,7 @@ impl Connection {
     async fn wait_for_input(&self) -> io::Result<()> {
         let (stream, client) = (&self.stream, &self.session.client);
         poll_fn(|cx| match client.ending() {
+            Ending::Open if client.has_pushes() => Poll::Ready(Ok(())),
             Ending::Open => stream.poll_read_ready(cx),
             _ => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
         })
@@ -133,6 +140,10 @@ impl Connection {
     fn park(&mut self, needed: usize) {
         let Some(mut workspace) = self.workspace.take() else { return };
         self.protocol = workspace.reply.protocol();
+        let sizes = &self.session.client.sizes;
+        sizes.input.store(workspace.input.unread().len(), Ordering::Relaxed);
+        sizes.input_room.store(0, Ordering::Relaxed);
+        sizes.reply_capacity.store(0, Ordering::Relaxed);
         if !workspace.input.unread().is_empty() {
             self.rest = Some(Rest {
                 input: workspace.input.take_unread(),
@@ -150,7 +161,7 @@ impl Connection {
     /// Takes a workspace; how many unread bytes the next request needs.
     fn unpark(&mut self) -> usize {
         let mut workspace = self.worker.workspaces.take();
-        workspace.reply.prepare(self.protocol, self.worker.shared.limits.output_hard_bytes);
+        workspace.reply.prepare(self.protocol, self.session.client.output_limit());
         let mut needed = 1;
         if let Some(rest) = self.rest.take() {
             workspace.input.put_back(rest.input);
@@ -162,6 +173,12 @@ impl Connection {
     }
 
     fn note_input(&self, bytes: usize) {
+        if let Some(workspace) = &self.workspace {
+            let sizes = &self.session.client.sizes;
+            sizes.input.store(workspace.input.unread().len(), Ordering::Relaxed);
+            sizes.input_room.store(workspace.input.room(), Ordering::Relaxed);
+            sizes.reply_capacity.store(workspace.reply.capacity(), Ordering::Relaxed);
+        }
         let shared = &self.worker.shared;
         self.worker.stats().input_bytes.add(bytes as u64);
         self.session.client.last_active_at.store(shared.uptime(), Ordering::Relaxed);
@@ -170,9 +187,7 @@ impl Connection {
     fn has_overflowed(&self) -> bool {
         let has = self.workspace.as_ref().is_some_and(|it| it.reply.has_overflowed());
         if has {
-            self.worker.stats().output_disconnections.add(1);
-            let client = &self.session.client;
-            tracing::warn!(client = %client.peer, "disconnected: replies beyond the output limit");
+            self.session.client.end_over_limit();
         }
         has
     }
@@ -188,15 +203,25 @@ impl Connection {
         hoards
     }
 
+    /// Takes note of a client that is cut off for what it let wait.
+    fn note_end(&self) {
+        let client = &self.session.client;
+        if client.is_over_limit() {
+            self.worker.stats().output_disconnections.add(1);
+            tracing::warn!(client = %client.peer, "disconnected: output beyond its limit");
+        }
+    }
+
     /// Runs the whole requests of the input, and waits until what they saw and did is durable.
     async fn run_batch(&mut self) -> Ran {
         let Some(workspace) = &mut self.workspace else { return Ran::Over };
         let (worker, session) = (&self.worker, &mut self.session);
+        workspace.reply.set_limit(session.client.output_limit());
         let mark = workspace.reply.mark();
         let mut batch = Batch::new(worker, session, workspace);
         let ran = batch.run().await;
         let (replies, commands, offset) = (batch.replies, batch.commands, batch.offset);
-        let tally = batch.tally;
+        let (tally, has_pushes) = (batch.tally, batch.has_pushes);
         workspace.input.consume(offset);
         worker.stats().commands.add(commands);
         worker.stats().add(&tally);
@@ -206,6 +231,10 @@ impl Connection {
             worker.stats().errors.add(replies as u64);
             for _ in 0..replies {
                 workspace.reply.error(&engine_error_text(&error));
+            }
+            if has_pushes {
+                // They are lost with the replies: a client that relies on them must start anew.
+                return Ran::Over;
             }
         }
         ran
@@ -226,6 +255,18 @@ impl Connection {
             purpose,
         };
         poll_fn(|cx| exchange.poll(cx)).await
+    }
+
+    /// Waits until the pause that puts a request off may be over; replies and pushes go on.
+    async fn hold(&mut self) -> Exchanged {
+        let (shared, client) = (Arc::clone(&self.worker.shared), Arc::clone(&self.session.client));
+        client.set_flag(flag::BLOCKED, true);
+        let outcome = tokio::select! {
+            outcome = self.exchange(Purpose::Hold, 0) => outcome,
+            () = shared.pause.over(shared.host.env.clock.monotonic()) => Exchanged::Sent,
+        };
+        client.set_flag(flag::BLOCKED, false);
+        outcome
     }
 
     /// Sends the last replies and takes leave. What the client still sends is read and thrown away

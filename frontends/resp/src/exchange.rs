@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::clients::{Client, Ending};
+use crate::client::{Client, Ending};
 use crate::worker::Worker;
 use crate::workspace::Workspace;
 
@@ -37,6 +37,8 @@ pub(crate) enum Purpose {
     Relieve,
     /// To send everything.
     Drain,
+    /// To send what there is, on and on, while a request is put off.
+    Hold,
 }
 
 /// One exchange with the client.
@@ -51,6 +53,12 @@ pub(crate) struct Exchange<'x> {
 
 impl Exchange<'_> {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Exchanged> {
+        if self.client.has_pushes() {
+            self.client.take_pushes(&mut self.workspace.reply);
+            if self.workspace.reply.has_overflowed() {
+                self.client.end_over_limit();
+            }
+        }
         let ending = self.client.ending();
         if ending == Ending::Cut || self.poll_send(cx).is_err() {
             return Poll::Ready(Exchanged::Cut);
@@ -59,6 +67,10 @@ impl Exchange<'_> {
         match self.purpose {
             Purpose::Drain if unsent == 0 => return Poll::Ready(Exchanged::Sent),
             Purpose::Relieve if unsent <= self.soft_bytes => return Poll::Ready(Exchanged::Sent),
+            Purpose::Hold => {
+                let is_over = ending == Ending::Finish || self.has_left(cx);
+                return if is_over { Poll::Ready(Exchanged::Ended) } else { Poll::Pending };
+            }
             Purpose::Drain | Purpose::Relieve => return Poll::Pending,
             Purpose::Read if ending == Ending::Finish => return Poll::Ready(Exchanged::Ended),
             Purpose::Read if unsent > self.soft_bytes => return Poll::Pending,
@@ -97,8 +109,15 @@ impl Exchange<'_> {
                 }
             }
         }
-        self.client.unsent_bytes.store(reply.unsent().len(), Ordering::Relaxed);
+        self.client.sizes.unsent.store(reply.unsent().len(), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether the client has closed the connection. Behind requests that wait it is not seen.
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut byte = [0];
+        let peeked = self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte));
+        matches!(peeked, Poll::Ready(Ok(0) | Err(_)))
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

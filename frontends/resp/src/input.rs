@@ -21,6 +21,11 @@ impl Input {
         self.bytes.get(self.start..).unwrap_or_default()
     }
 
+    /// The room behind what was read.
+    pub(crate) fn room(&self) -> usize {
+        self.bytes.capacity() - self.bytes.len()
+    }
+
     /// Forgets the first `len` unread bytes.
     pub(crate) fn consume(&mut self, len: usize) {
         self.start += len;

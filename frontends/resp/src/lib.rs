@@ -12,7 +12,10 @@
 //! | `commands` | the one command table and a file per command group |
 //! | `shared` | what all workers share: the engine, settings, counters |
 //! | `auth` | who may use the server |
-//! | `clients` | the clients, as others see them |
+//! | `client`, `clients` | the clients, as others see and reach them |
+//! | `monitor`, `pause` | MONITOR and CLIENT PAUSE |
+//! | `pubsub` | channels, patterns and their subscribers |
+//! | `output_limits` | how much output may wait, by class of client |
 //! | `raw` | the one unsafe step: a ring's descriptor in the runtime's poll |
 //! | `settings` | [`Settings`]: every parameter, from one table |
 //! | [`cli`] | the command line, and its description |
@@ -35,6 +38,8 @@
 mod auth;
 mod batch;
 pub mod cli;
+mod client;
+mod client_line;
 mod clients;
 mod commands;
 pub mod config;
@@ -43,6 +48,11 @@ mod exchange;
 mod gather;
 mod input;
 pub mod logs;
+mod monitor;
+mod output_limits;
+mod pause;
+mod pubsub;
+mod push;
 #[expect(unsafe_code, reason = "the descriptor of a ring is polled by the runtime")]
 mod raw;
 pub mod resp;

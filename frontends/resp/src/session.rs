@@ -5,8 +5,9 @@ use std::sync::Arc;
 use ferrokit_engine::KeyspaceId;
 
 use crate::batch::GETS_MAX;
-use crate::clients::Client;
+use crate::client::Client;
 use crate::commands::Transacting;
+use crate::pubsub::Subscriptions;
 
 /// Whether a client wants replies (CLIENT REPLY).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,15 +20,30 @@ pub(crate) enum Replies {
     SkipNext,
 }
 
+/// What makes the commands of a session more than themselves; bits of [`Session::special`].
+pub(crate) mod special {
+    /// Replies are off, or one is skipped.
+    pub(crate) const REPLIES: u32 = 1;
+    /// It is subscribed to something.
+    pub(crate) const SUBSCRIBED: u32 = 1 << 1;
+    /// The command in hand is part of a transaction: its reply is an element of another.
+    pub(crate) const EXECUTING: u32 = 1 << 2;
+}
+
 /// The state of a client's session.
 pub(crate) struct Session {
     pub(crate) client: Arc<Client>,
     /// Which worker's counters are its own.
     pub(crate) worker: usize,
     pub(crate) keyspace: KeyspaceId,
-    pub(crate) replies: Replies,
+    replies: Replies,
     /// The client may run commands: no password is asked for, or it knew it.
     pub(crate) is_authenticated: bool,
+    /// What makes its commands more than themselves: bits of [`special`].
+    pub(crate) special: u32,
+    pub(crate) subscriptions: Option<Box<Subscriptions>>,
+    /// The command in hand wrote pushes: CLIENT REPLY does not concern them.
+    pub(crate) has_pushed: bool,
     /// Present while it watches keys, or queues commands.
     pub(crate) transacting: Option<Box<Transacting>>,
     /// GETs that may be put off to be run together.
@@ -44,6 +60,9 @@ impl Session {
             keyspace: KeyspaceId::DEFAULT,
             replies: Replies::On,
             is_authenticated: false,
+            special: 0,
+            subscriptions: None,
+            has_pushed: false,
             transacting: None,
             gets_max: GETS_MAX,
             is_closing: false,
@@ -53,22 +72,41 @@ impl Session {
     /// Whether GETs are answered one like the other, so that several may be read at once.
     #[inline]
     pub(crate) fn may_defer_gets(&self) -> bool {
-        self.replies == Replies::On && self.transacting.is_none() && self.is_authenticated
+        self.special == 0 && self.transacting.is_none() && self.is_authenticated
+    }
+
+    pub(crate) fn replies(&self) -> Replies {
+        self.replies
+    }
+
+    pub(crate) fn set_replies(&mut self, replies: Replies) {
+        self.replies = replies;
+        self.set_special(special::REPLIES, replies != Replies::On);
+    }
+
+    /// Unsubscribes from everything, without a word.
+    pub(crate) fn give_up_subscriptions(&mut self) {
+        self.subscriptions = None;
+        self.set_special(special::SUBSCRIBED, false);
+    }
+
+    pub(crate) fn set_special(&mut self, bit: u32, is_set: bool) {
+        if is_set {
+            self.special |= bit;
+        } else {
+            self.special &= !bit;
+        }
     }
 
     /// Whether the command in hand is answered; steps CLIENT REPLY SKIP.
     pub(crate) fn wants_reply(&mut self) -> bool {
+        let has_pushed = std::mem::take(&mut self.has_pushed);
         match self.replies {
-            Replies::On => true,
-            Replies::Off => false,
-            Replies::SkipThis => {
-                self.replies = Replies::On;
-                false
-            }
-            Replies::SkipNext => {
-                self.replies = Replies::SkipThis;
-                false
-            }
+            Replies::On => return true,
+            Replies::Off => {}
+            Replies::SkipThis => self.set_replies(Replies::On),
+            Replies::SkipNext => self.set_replies(Replies::SkipThis),
         }
+        has_pushed
     }
 }

@@ -1,20 +1,33 @@
 //! [`Shared`]: what all workers share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use ferrokit_engine::{Durability, Error, KvEngine, Result, UnixMillis};
 use ferrokit_redis::Store;
 use ferrokit_storage::Host;
 use tokio::sync::Notify;
 
+use crate::client::{Client, flag};
 use crate::clients::Clients;
 use crate::config::{AppendFsync, Config, Limits};
 use crate::logs::Logs;
+use crate::monitor::Monitors;
+use crate::pause::{Pause, Paused};
+use crate::pubsub::PubSub;
 use crate::resp::ParseLimits;
 use crate::scan_cursors::ScanCursors;
 use crate::settings::Settings;
 use crate::stats::WorkerStats;
+
+/// What makes commands more than themselves, for all clients.
+pub(crate) mod special {
+    /// There are monitors.
+    pub(crate) const MONITORED: u32 = 1;
+    /// Clients are paused.
+    pub(crate) const PAUSED: u32 = 1 << 1;
+}
 
 /// The state of a server.
 pub(crate) struct Shared {
@@ -25,6 +38,11 @@ pub(crate) struct Shared {
     pub(crate) logs: Logs,
     pub(crate) limits: Limits,
     pub(crate) clients: Clients,
+    pub(crate) pubsub: Arc<PubSub>,
+    pub(crate) pause: Pause,
+    pub(crate) monitors: Monitors,
+    /// What concerns the commands of all clients: bits of [`special`].
+    special: AtomicU32,
     pub(crate) cursors: ScanCursors,
     pub(crate) stats: Box<[WorkerStats]>,
     /// 40 hexadecimal digits, new at each start.
@@ -49,15 +67,18 @@ impl Shared {
         let random = || host.env.random.next_u64();
         let settings = Arc::clone(&config.settings);
         let databases = u32::try_from(settings.databases.get()).unwrap_or(1);
-        let clients = usize::try_from(settings.maxclients.get()).unwrap_or(usize::MAX);
         Self {
             store: Store::new(Arc::clone(&engine), &host.env).limited_to(databases),
             engine,
             host: host.clone(),
-            settings,
+            settings: Arc::clone(&settings),
             logs: config.logs.clone(),
             limits: config.limits,
-            clients: Clients::new(workers, clients),
+            clients: Clients::new(workers, settings, config.limits.output_hard_bytes),
+            pubsub: Arc::new(PubSub::new(config.limits.subscription_bytes)),
+            pause: Pause::default(),
+            monitors: Monitors::default(),
+            special: AtomicU32::new(0),
             cursors: ScanCursors::new(random() as u32),
             stats: (0..workers).map(|_| WorkerStats::default()).collect(),
             run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
@@ -66,6 +87,51 @@ impl Shared {
             stops: (0..workers).map(|_| Notify::new()).collect(),
             is_sync_failing: AtomicBool::new(false),
         }
+    }
+
+    /// What concerns the commands of all clients now, beyond running them: bits of [`special`].
+    #[inline]
+    pub(crate) fn special(&self) -> u32 {
+        self.special.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_special(&self, bit: u32, is_set: bool) {
+        if is_set {
+            self.special.fetch_or(bit, Ordering::SeqCst);
+        } else {
+            self.special.fetch_and(!bit, Ordering::SeqCst);
+        }
+    }
+
+    /// Makes a client a monitor.
+    pub(crate) fn add_monitor(&self, client: &Arc<Client>) {
+        client.set_flag(flag::MONITOR, true);
+        self.monitors.add(client, || self.set_special(special::MONITORED, true));
+    }
+
+    /// Makes a client no monitor any more, if it was one.
+    pub(crate) fn remove_monitor(&self, client: &Client) {
+        if client.is(flag::MONITOR) {
+            client.set_flag(flag::MONITOR, false);
+            self.monitors.remove(client, || self.set_special(special::MONITORED, false));
+        }
+    }
+
+    /// Puts commands off for a while.
+    pub(crate) fn begin_pause(&self, what: Paused, duration: Duration) {
+        let now = self.host.env.clock.monotonic();
+        let until = now.saturating_add(duration);
+        self.pause.begin(what, now, until, || self.set_special(special::PAUSED, true));
+    }
+
+    pub(crate) fn end_pause(&self) {
+        self.pause.end(|| self.set_special(special::PAUSED, false));
+    }
+
+    /// Which commands are put off now.
+    pub(crate) fn paused(&self) -> Option<Paused> {
+        let now = self.host.env.clock.monotonic();
+        self.pause.check(now, || self.set_special(special::PAUSED, false))
     }
 
     /// The time expiry is reckoned from; it never goes back.

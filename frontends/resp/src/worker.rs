@@ -5,6 +5,7 @@
 //! read that misses the cache is begun, completed and answered on one thread.
 
 use std::net::TcpListener as StdListener;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::auth;
-use crate::clients::{Client, Ending};
+use crate::client::{Client, Ending, Ends, flag};
 use crate::connection;
 use crate::raw;
 use crate::shared::Shared;
@@ -128,7 +129,8 @@ fn connect(stream: TcpStream, worker: &Rc<Worker>) {
         worker.stats().rejected_connections.add(1);
         return turn_away(stream, PROTECTED);
     }
-    let Some(client) = shared.clients.connect(worker.index, peer, local, shared.uptime()) else {
+    let ends = Ends { peer, local, descriptor: stream.as_raw_fd() };
+    let Some(client) = shared.clients.connect(worker.index, ends, shared.uptime()) else {
         worker.stats().rejected_connections.add(1);
         return turn_away(stream, TOO_MANY_CLIENTS);
     };
@@ -175,6 +177,7 @@ struct Leaving {
 
 impl Drop for Leaving {
     fn drop(&mut self) {
+        self.worker.shared.remove_monitor(&self.client);
         self.worker.shared.clients.disconnect(self.worker.index, &self.client);
         self.worker.left.notify_one();
     }
@@ -214,8 +217,12 @@ fn cut_off(worker: &Worker, now: u64) {
             worker.stats().output_disconnections.add(1);
             client.end(Ending::Cut);
         }
+        if client.is_over_soft_limit(now) {
+            client.end_over_limit();
+        }
+        let is_exempt = client.is(flag::PUBSUB | flag::MONITOR | flag::BLOCKED);
         let idle = now.saturating_sub(client.last_active_at.load(Ordering::Relaxed));
-        if idle_secs_max > 0 && idle > idle_secs_max {
+        if !is_exempt && idle_secs_max > 0 && idle > idle_secs_max {
             client.end(Ending::Finish);
         }
     });

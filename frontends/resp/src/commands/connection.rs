@@ -8,8 +8,9 @@ use super::client::check_name;
 use super::table::{CommandInfo, category, flag};
 use super::{Context, Handler, Outcome, Refusal};
 use crate::auth;
+use crate::client;
 use crate::resp::{Protocol, parse_integer};
-use crate::session::Replies;
+use crate::session::{Replies, special};
 
 /// The version of Redis whose behaviour this is.
 pub(super) const REDIS_VERSION: &str = "7.2.0";
@@ -78,7 +79,14 @@ pub(super) const ROWS: &[CommandInfo] = &[
 ];
 
 pub(super) fn ping(cx: &mut Context<'_>) -> Outcome {
+    let is_subscribed = cx.session.special & special::SUBSCRIBED != 0;
     match cx.args.len() {
+        1 | 2 if is_subscribed && cx.reply.protocol() == Protocol::Resp2 => {
+            // As a message, so that it can be told from one.
+            cx.reply.array(2);
+            cx.reply.bulk(b"pong");
+            cx.reply.bulk(cx.args.get(1).unwrap_or_default());
+        }
         1 => cx.reply.raw(b"+PONG\r\n"),
         2 => cx.reply.bulk(cx.args.at(1)),
         _ => return Err(Refusal::wrong_arity("ping")),
@@ -160,8 +168,7 @@ pub(super) fn hello(cx: &mut Context<'_>) -> Outcome {
         client.change_identity(|identity| identity.name = name);
     }
     let version = if protocol == Protocol::Resp3 { 3 } else { 2 };
-    client.protocol.store(version, Ordering::Relaxed);
-    cx.reply.set_protocol(protocol);
+    client.set_protocol(protocol, cx.reply);
 
     let id = i64::try_from(client.id).unwrap_or(i64::MAX);
     let reply = &mut *cx.reply;
@@ -193,16 +200,18 @@ pub(super) fn reset(cx: &mut Context<'_>) -> Outcome {
     super::end_transaction(cx.shared, cx.session);
     let client = &cx.session.client;
     client.change_identity(|identity| identity.name.clear());
-    client.protocol.store(2, Ordering::Relaxed);
     client.database.store(0, Ordering::Relaxed);
-    client.is_eviction_exempt.store(false, Ordering::Relaxed);
+    client.set_flag(client::flag::NO_EVICT | client::flag::NO_TOUCH, false);
+    client.set_protocol(Protocol::Resp2, cx.reply);
     cx.session.keyspace = KeyspaceId::DEFAULT;
     cx.session.is_authenticated = !auth::is_required(&cx.shared.settings);
     // The reply to this very command stays skipped if that was asked for.
-    if cx.session.replies != Replies::SkipThis {
-        cx.session.replies = Replies::On;
+    if cx.session.replies() != Replies::SkipThis {
+        cx.session.set_replies(Replies::On);
     }
-    cx.reply.set_protocol(Protocol::Resp2);
+    cx.session.give_up_subscriptions();
+    cx.shared.remove_monitor(&cx.session.client);
+    cx.session.client.take_pushes(cx.reply);
     cx.reply.status("RESET");
     Ok(())
 }

@@ -13,22 +13,29 @@ mod counters;
 mod databases;
 mod expire_time;
 mod expiry;
+mod gate;
+mod help;
 mod info;
 mod keys;
+mod monitor;
+mod pubsub;
 mod scan;
 mod server;
 mod strings;
 mod table;
 mod transactions;
 
+use std::borrow::Cow;
+
 use ferrokit_redis::{ClientId, Db, Refusal, Tally};
 
 use crate::resp::{Command, Reply, parse_integer};
 use crate::session::Session;
-use crate::shared::Shared;
+use crate::shared::{Shared, special};
 use crate::stats::WorkerStats;
 use crate::workspace::Scratch;
 
+pub(crate) use gate::is_paused;
 pub(crate) use strings::get_run;
 use table::CommandInfo;
 pub(crate) use transactions::{Transacting, end as end_transaction};
@@ -79,12 +86,13 @@ pub(crate) async fn execute(cx: &mut Context<'_>) {
         Ok(info) => {
             cx.info = info;
             cx.session.client.set_last_command(info.name);
-            if !cx.session.is_authenticated && info.flags & table::flag::NO_AUTH == 0 {
-                Err(Refusal::text("NOAUTH Authentication required."))
-            } else if transactions::is_to_be_queued(cx) {
-                transactions::queue(cx)
-            } else {
+            if let Err(refusal) = gate::admit(cx) {
+                transactions::spoil(cx.session);
+                Err(refusal)
+            } else if !transactions::is_to_be_queued(cx) {
                 return run(cx).await;
+            } else {
+                transactions::queue(cx)
             }
         }
         Err(_) if is_http(cx.args.at(0)) => {
@@ -109,6 +117,9 @@ async fn run(cx: &mut Context<'_>) {
     if let Err(refusal) = cx.info.handler.run(cx).await {
         refuse(cx, mark, refusal);
     }
+    if cx.shared.special() & special::MONITORED != 0 {
+        monitor::show(cx);
+    }
 }
 
 #[cold]
@@ -116,6 +127,14 @@ fn refuse(cx: &mut Context<'_>, mark: usize, refusal: Refusal) {
     cx.stats().errors.add(1);
     cx.reply.rewind(mark);
     cx.reply.error(&refusal.into_text());
+}
+
+/// How much of an argument an error shows.
+const SHOWN_BYTES: usize = 128;
+
+/// An argument as an error shows it.
+fn shown(argument: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(argument.get(..SHOWN_BYTES).unwrap_or(argument))
 }
 
 /// Whether a "command" is a line of an HTTP request: somebody makes a browser talk to us.
@@ -149,12 +168,18 @@ handlers! {
     Append => op strings::append,
     ClientGetName => now client::get_name,
     ClientId => now client::id,
-    ClientInfo => now client::info,
-    ClientList => now client::list,
+    ClientHelp => now client::show_help,
+    ClientInfo => now client::peers::info,
+    ClientKill => now client::peers::kill,
+    ClientList => now client::peers::list,
     ClientNoEvict => now client::no_evict,
+    ClientNoTouch => now client::no_touch,
+    ClientPause => now client::peers::pause,
     ClientReply => now client::reply,
     ClientSetInfo => now client::set_info,
     ClientSetName => now client::set_name,
+    ClientUnblock => now client::peers::unblock,
+    ClientUnpause => now client::peers::unpause,
     Command => now command::all,
     CommandCount => now command::count,
     CommandDocs => now command::docs,
@@ -194,20 +219,33 @@ handlers! {
     MGet => op strings::mget,
     MSet => boxed strings::mset,
     MSetNx => boxed strings::mset_nx,
+    Monitor => now monitor::monitor,
     Move => boxed keys::move_key,
     Multi => now transactions::multi,
     PExpire => op expiry::pexpire,
     PExpireAt => op expiry::pexpire_at,
     PExpireTime => op expiry::pexpire_time,
     PSetEx => op strings::pset_ex,
+    PSubscribe => now pubsub::psubscribe,
+    PUnsubscribe => now pubsub::punsubscribe,
     Persist => op expiry::persist,
     Ping => now connection::ping,
     Pttl => op expiry::pttl,
+    PubSubChannels => now pubsub::channels,
+    PubSubHelp => now pubsub::show_help,
+    PubSubNumPat => now pubsub::num_pat,
+    PubSubNumSub => now pubsub::num_sub,
+    PubSubShardChannels => now pubsub::shard_channels,
+    PubSubShardNumSub => now pubsub::shard_num_sub,
+    Publish => now pubsub::publish,
     Rename => boxed keys::rename,
     RenameNx => boxed keys::rename_nx,
     Quit => now connection::quit,
     Reset => now connection::reset,
     Auth => now connection::auth,
+    SPublish => now pubsub::spublish,
+    SSubscribe => now pubsub::ssubscribe,
+    SUnsubscribe => now pubsub::sunsubscribe,
     Scan => boxed scan::scan,
     Select => now databases::select,
     Set => op strings::set,
@@ -216,11 +254,13 @@ handlers! {
     SetRange => op strings::set_range,
     Shutdown => now server::shutdown,
     StrLen => op strings::str_len,
+    Subscribe => now pubsub::subscribe,
     SwapDb => boxed databases::swap_db,
     Touch => op keys::touch,
     Time => now server::time,
     Ttl => op expiry::ttl,
     Type => op keys::key_type,
+    Unsubscribe => now pubsub::unsubscribe,
     Unwatch => now transactions::unwatch,
     Watch => boxed transactions::watch,
 }

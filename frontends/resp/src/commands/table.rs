@@ -72,6 +72,9 @@ pub(super) mod flag {
     pub(crate) const ALLOW_BUSY: u32 = 1 << 9;
     pub(crate) const NO_MULTI: u32 = 1 << 10;
     pub(crate) const SKIP_SLOWLOG: u32 = 1 << 11;
+    pub(crate) const PUBSUB: u32 = 1 << 12;
+    /// Though it writes nothing, others may see what it does. COMMAND does not show it.
+    pub(crate) const MAY_REPLICATE: u32 = 1 << 13;
 
     /// In the order COMMAND INFO gives them.
     pub(crate) const NAMES: &[(u32, &str)] = &[
@@ -79,6 +82,7 @@ pub(super) mod flag {
         (READONLY, "readonly"),
         (DENYOOM, "denyoom"),
         (ADMIN, "admin"),
+        (PUBSUB, "pubsub"),
         (NOSCRIPT, "noscript"),
         (LOADING, "loading"),
         (STALE, "stale"),
@@ -198,6 +202,8 @@ const GROUPS: &[&[CommandInfo]] = &[
     super::expiry::ROWS,
     super::info::ROWS,
     super::keys::ROWS,
+    super::monitor::ROWS,
+    super::pubsub::ROWS,
     super::scan::ROWS,
     super::server::ROWS,
     super::strings::ROWS,
@@ -360,7 +366,7 @@ mod tests {
                 assert_eq!(row.name, row.name.to_ascii_lowercase());
                 let has_keys = row.keys.first > 0;
                 assert_eq!(has_keys, !row.keys.access.is_empty(), "{}", row.name);
-                let tells_access = row.flags & (flag::WRITE | flag::READONLY) != 0;
+                let tells_access = row.flags & (flag::WRITE | flag::READONLY | flag::PUBSUB) != 0;
                 assert!(!has_keys || tells_access || row.name == "watch", "{}", row.name);
             }
         }

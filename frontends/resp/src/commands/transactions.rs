@@ -10,7 +10,7 @@ use ferrokit_redis::{KeySet, Transaction, WatchList};
 use super::table::{self, CommandInfo, Keys, category, flag};
 use super::{Context, Handler, Outcome, Refusal};
 use crate::resp::{OwnedCommand, parse_integer};
-use crate::session::Session;
+use crate::session::{Session, special};
 use crate::shared::Shared;
 
 const TRANSACTION: CommandInfo = CommandInfo {
@@ -88,6 +88,7 @@ pub(crate) fn end(shared: &Shared, session: &mut Session) {
     if let Some(mut transacting) = session.transacting.take() {
         shared.store.unwatch(&mut transacting.watched);
     }
+    session.client.show_queued(None);
 }
 
 fn queue_of(session: &mut Session) -> Option<&mut Queue> {
@@ -123,6 +124,8 @@ pub(super) fn queue(cx: &mut Context<'_>) -> Outcome {
         return Err(Refusal::text("ERR the transaction is too large: its commands are over 1 GiB"));
     }
     queue.requests.push((cx.info, request));
+    let queued = queue.requests.len();
+    cx.session.client.show_queued(Some(queued));
     cx.reply.status("QUEUED");
     Ok(())
 }
@@ -133,6 +136,7 @@ pub(super) fn multi(cx: &mut Context<'_>) -> Outcome {
         return Err(Refusal::text("ERR MULTI calls can not be nested"));
     }
     transacting.queue = Some(Queue::default());
+    cx.session.client.show_queued(Some(0));
     cx.reply.ok();
     Ok(())
 }
@@ -175,6 +179,7 @@ pub(super) async fn exec(cx: &mut Context<'_>) -> Outcome {
     }
     let mut transacting = cx.session.transacting.take().unwrap_or_default();
     let queue = transacting.queue.take().unwrap_or_default();
+    cx.session.client.show_queued(None);
     let watched = &mut transacting.watched;
     if queue.is_spoiled {
         shared.store.unwatch(watched);
@@ -189,6 +194,7 @@ pub(super) async fn exec(cx: &mut Context<'_>) -> Outcome {
         return Ok(());
     }
     cx.reply.array(queue.requests.len());
+    cx.session.set_special(special::EXECUTING, true);
     for (info, request) in &queue.requests {
         let keyspace = cx.session.keyspace;
         let mut inner = Context {
@@ -202,6 +208,7 @@ pub(super) async fn exec(cx: &mut Context<'_>) -> Outcome {
         };
         super::run(&mut inner).await;
     }
+    cx.session.set_special(special::EXECUTING, false);
     let client = ferrokit_redis::ClientId(cx.session.client.id);
     transaction.commit(client, cx.db.tally()).await
 }

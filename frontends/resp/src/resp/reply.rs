@@ -101,6 +101,11 @@ impl Reply {
         self.bytes.truncate(mark);
     }
 
+    /// How many unsent bytes it holds.
+    pub fn limit(&self) -> usize {
+        self.limit_bytes
+    }
+
     /// Holds at most `limit_bytes` unsent bytes from now on.
     pub fn set_limit(&mut self, limit_bytes: usize) {
         self.limit_bytes = limit_bytes;
@@ -196,6 +201,14 @@ impl Reply {
     /// The head of an array; its elements follow.
     pub fn array(&mut self, elements: usize) {
         self.len_header(b'*', elements);
+    }
+
+    /// The head of a push; its elements follow. In RESP2 an array.
+    pub fn push(&mut self, elements: usize) {
+        match self.protocol {
+            Protocol::Resp2 => self.len_header(b'*', elements),
+            Protocol::Resp3 => self.len_header(b'>', elements),
+        }
     }
 
     /// The head of a map; its keys and values follow. In RESP2 an array of both.

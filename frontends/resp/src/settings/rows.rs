@@ -6,6 +6,7 @@ use super::choices::{Access, EvictionPolicy, Io, LogFormat, LogLevel};
 use super::list::{Bind, KeyEvents, List, Percentiles};
 use super::{Row, Settings};
 use crate::config::AppendFsync;
+use crate::output_limits::OutputLimits;
 
 /// The most that an argument or a request may be made: places in a request are 32 bits.
 const REQUEST_BYTES_MAX: u64 = (4 << 30) - 1;
@@ -64,6 +65,10 @@ settings! {
     /// The longest request.
     "client-query-buffer-limit" Change::AtOnce, client_query_buffer_limit: Memory =
         Memory::new(1 << 30, 1 << 20, REQUEST_BYTES_MAX);
+
+    /// How much output may wait: class, hard limit, soft limit, seconds above the soft one; 0: none.
+    "client-output-buffer-limit" Change::AtOnce, client_output_buffer_limit: OutputLimits =
+        OutputLimits::default();
 
     /// The engine, as a URL; --engines lists them.
     "engine" Change::AtStart, engine: Text = Text::utf8("lsm:./ferrokit-data", "URL");

@@ -210,7 +210,7 @@ impl Client {
         let len: i64 = rest.parse().unwrap_or(-1);
         match kind {
             "*" if len < 0 => Value::Null,
-            "*" | "~" | "%" => {
+            "*" | "~" | ">" | "%" => {
                 let count = if kind == "%" { 2 * len } else { len };
                 Value::Array((0..count).map(|_| self.read_value()).collect())
             }
