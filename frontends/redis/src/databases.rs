@@ -1,6 +1,9 @@
-//! Whole databases: FLUSHDB, SWAPDB, DBSIZE, and sweeps over their keys.
+//! Whole databases: FLUSHDB, SWAPDB, DBSIZE, and sweeps and scans over their keys.
 
-use ferrokit_engine::{Entry, KeyspaceId, KeyspaceLen, ReadOptions, SweepCursor, Swept};
+use ferrokit_engine::{
+    Direction, Entry, Error, KeyRange, KeyspaceId, KeyspaceLen, ReadOptions, ScanLimits, Scanned,
+    SweepCursor, Swept,
+};
 
 use crate::db::Db;
 use crate::refusal::Result;
@@ -38,7 +41,7 @@ impl Db<'_> {
             db.touch_watched(keyspace, None).await?;
             db.note_written();
             let store = db.store();
-            let options = store.write_options();
+            let options = db.write_options();
             let written = store.engine().clear_keyspace(keyspace, &options).await?;
             db.tally().join(written.ticket);
             db.tally().changes += 1;
@@ -58,7 +61,7 @@ impl Db<'_> {
         db.touch_watched(b, Some(a)).await?;
         db.note_written();
         let store = db.store();
-        let written = store.engine().swap_keyspaces(a, b, &store.write_options()).await?;
+        let written = store.engine().swap_keyspaces(a, b, &db.write_options()).await?;
         db.tally().join(written.ticket);
         db.tally().changes += 1;
         store.tell_flushed(Some(a), db.client);
@@ -113,5 +116,30 @@ impl Db<'_> {
         let swept = engine.sweep(self.keyspace, cursor, budget, &options, visit).await?;
         self.tally().join(swept.ticket);
         Ok(swept)
+    }
+
+    /// Visits the entries of a range in key order or against it, up to `limits`, as they are
+    /// stored; see [`Ordered::scan_with`](ferrokit_engine::Ordered::scan_with).
+    ///
+    /// # Errors
+    /// `Unsupported` where the engine's keys have no order; those of the engine.
+    pub async fn scan<'a>(
+        &mut self,
+        range: &'a KeyRange,
+        direction: Direction,
+        limits: ScanLimits,
+        visit: &'a mut (dyn FnMut(&[u8], Entry<'_>) + Send + 'a),
+    ) -> Result<Scanned> {
+        self.spill().await?;
+        let engine = self.store().engine();
+        let ordered = engine.as_ordered().ok_or_else(|| {
+            let name = engine.capabilities().engine;
+            Error::unsupported("scan", format!("the keys of the engine \"{name}\" have no order"))
+        })?;
+        let options = ReadOptions::APPLIED;
+        let scanned =
+            ordered.scan_with(self.keyspace, range, direction, limits, &options, visit).await?;
+        self.tally().join(scanned.ticket);
+        Ok(scanned)
     }
 }

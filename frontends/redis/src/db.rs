@@ -5,7 +5,9 @@
 //! into the transaction first, and writes stay there until it commits. What is built on these
 //! operations need not know which of the two it is.
 
-use ferrokit_engine::{CommitTicket, Entry, KeyspaceId, ReadOptions, UnixMillis, Update};
+use ferrokit_engine::{
+    CommitTicket, Durability, Entry, KeyspaceId, ReadOptions, UnixMillis, Update, WriteOptions,
+};
 use smallvec::SmallVec;
 
 use crate::events::{ClientId, Event, EventClass, Interest};
@@ -59,6 +61,8 @@ pub struct Db<'s> {
     pub(crate) tally: &'s mut Tally,
     pub(crate) overlay: Option<&'s mut Overlay>,
     notes_accesses: bool,
+    /// `None`: the store's.
+    durability: Option<Durability>,
 }
 
 impl<'s> Db<'s> {
@@ -69,7 +73,15 @@ impl<'s> Db<'s> {
         client: ClientId,
         tally: &'s mut Tally,
     ) -> Self {
-        Self { store, keyspace, client, tally, overlay: None, notes_accesses: true }
+        Self {
+            store,
+            keyspace,
+            client,
+            tally,
+            overlay: None,
+            notes_accesses: true,
+            durability: None,
+        }
     }
 
     /// The same view inside a transaction.
@@ -82,6 +94,20 @@ impl<'s> Db<'s> {
     #[must_use]
     pub fn without_touching(self) -> Self {
         Self { notes_accesses: false, ..self }
+    }
+
+    /// The same view, whose writes are durable at `level` instead of the store's. What a
+    /// transaction writes is as durable as the transaction: see
+    /// [`Transaction::with_durability`].
+    #[must_use]
+    pub fn with_durability(self, level: Durability) -> Self {
+        Self { durability: Some(level), ..self }
+    }
+
+    /// How this view writes: at once, to be awaited by its ticket.
+    #[inline]
+    pub(crate) fn write_options(&self) -> WriteOptions {
+        self.store.write_options(self.durability)
     }
 
     /// Reads and writes do not count as accesses from now on, or do again.
@@ -113,6 +139,7 @@ impl<'s> Db<'s> {
             tally: self.tally,
             overlay: self.overlay.as_deref_mut(),
             notes_accesses: self.notes_accesses,
+            durability: self.durability,
         }
     }
 
@@ -251,7 +278,7 @@ impl<'s> Db<'s> {
             return Ok(existed);
         }
         let _shared = self.store.stripes.shared(self.keyspace, key, hash).await;
-        let mut options = self.store.write_options();
+        let mut options = self.write_options();
         options.report_existed = asks;
         let engine = self.store.engine();
         let written = engine.put(self.keyspace, key, stored, expire_at, &options).await?;
@@ -274,7 +301,7 @@ impl<'s> Db<'s> {
         }
         let hash = KeyHash::of(self.keyspace, key);
         let mut shared = self.store.stripes.shared(self.keyspace, key, hash).await;
-        let options = self.store.write_options().reporting_existed();
+        let options = self.write_options().reporting_existed();
         let written = self.store.engine().delete(self.keyspace, key, &options).await?;
         self.tally.join(written.ticket);
         let existed = written.existed == Some(true);
@@ -301,7 +328,7 @@ impl<'s> Db<'s> {
             is_kept = update == Update::Keep || update == Update::Delete && entry.is_none();
             update
         };
-        let options = self.store.write_options();
+        let options = self.write_options();
         let engine = self.store.engine();
         let written = engine.update(self.keyspace, key, &options, &mut noting).await?;
         self.tally.join(written.ticket);
@@ -391,7 +418,9 @@ impl<'s> Db<'s> {
         if self.overlay.is_some() {
             return Scope(None);
         }
-        Scope(Some(Transaction::begin(self.store, keys).await))
+        let mut transaction = Transaction::begin(self.store, keys).await;
+        transaction.durability = self.durability;
+        Scope(Some(transaction))
     }
 
     /// Keys of this database.
@@ -413,6 +442,7 @@ impl<'s> Db<'s> {
             tally: self.tally,
             overlay,
             notes_accesses: self.notes_accesses,
+            durability: self.durability,
         }
     }
 
@@ -429,8 +459,9 @@ impl<'s> Db<'s> {
 
     /// Inside a transaction, makes what it did so far visible to operations of whole databases.
     pub(crate) async fn spill(&mut self) -> Result<()> {
+        let options = self.write_options();
         match self.overlay.as_deref_mut() {
-            Some(overlay) => overlay.write_out(self.store, self.client, self.tally).await,
+            Some(overlay) => overlay.write_out(self.store, &options, self.client, self.tally).await,
             None => Ok(()),
         }
     }

@@ -9,6 +9,7 @@
 //! | [`events`] | [`Observer`]: who is told of what happens to keys |
 //! | [`value`] | [`Value`]: how a Redis value lies in an engine |
 //! | [`strings`], [`keys`], `bitmaps`, `sketches`, `payloads`, `databases` | the commands, as operations of a [`Db`] |
+//! | [`rewrite`] | atomic changes of a string by a caller's own function |
 //! | `stripes` | the locks of keys |
 //! | [`access`] | when and how often keys were accessed |
 //! | [`refusal`] | [`Refusal`]: why a command was refused |
@@ -37,6 +38,7 @@ pub mod keys;
 pub mod lcs;
 mod payloads;
 pub mod refusal;
+pub mod rewrite;
 mod sketches;
 pub mod store;
 pub mod strings;
@@ -49,7 +51,8 @@ pub use access::FrequencyOptions;
 pub use db::{Db, ManyVisitor, Scope, Tally};
 pub use events::{ClientId, Event, EventClass, Interest, Observer};
 pub use payloads::RestoreOptions;
-pub use refusal::{Refusal, Result};
+pub use refusal::{Refusal, RefusalKind, Result};
+pub use rewrite::Rewrite;
 pub use store::Store;
 pub use strings::{Condition, Expiry, SetOptions};
 pub use transaction::{KeySet, Transaction};

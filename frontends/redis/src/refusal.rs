@@ -35,6 +35,19 @@ impl Refusal {
     pub const TOO_LONG: Self =
         Self::text("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 
+    /// INCRBY and its like beyond 64 bits.
+    pub const OVERFLOW: Self = Self::text("ERR increment or decrement would overflow");
+    /// INCRBYFLOAT to what is no number.
+    pub const NOT_FINITE: Self = Self::text("ERR increment would produce NaN or Infinity");
+
+    /// What was wrong, for callers that act upon it.
+    pub fn kind(&self) -> RefusalKind {
+        let Self::Text(text) = self else { return RefusalKind::Engine };
+        let is = |known: &Self| matches!(known, Self::Text(known) if known == text);
+        let known = RefusalKind::KNOWN.iter().find(|(refusal, _)| is(refusal));
+        known.map_or(RefusalKind::Other, |(_, kind)| *kind)
+    }
+
     /// A refusal in these words, the code first.
     pub const fn text(text: &'static str) -> Self {
         Self::Text(Cow::Borrowed(text))
@@ -52,6 +65,48 @@ impl Refusal {
             Self::Engine(error) => engine_error_text(&error).into(),
         }
     }
+}
+
+/// What was wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusalKind {
+    /// [`Refusal::WRONG_TYPE`].
+    WrongType,
+    /// [`Refusal::SYNTAX`].
+    Syntax,
+    /// [`Refusal::NOT_AN_INTEGER`].
+    NotAnInteger,
+    /// [`Refusal::NOT_A_FLOAT`].
+    NotAFloat,
+    /// [`Refusal::OVERFLOW`].
+    Overflow,
+    /// [`Refusal::NOT_FINITE`].
+    NotFinite,
+    /// [`Refusal::TOO_LONG`].
+    TooLong,
+    /// [`Refusal::NO_SUCH_KEY`].
+    NoSuchKey,
+    /// [`Refusal::NO_SUCH_DATABASE`].
+    NoSuchDatabase,
+    /// Anything else that is said in words alone.
+    Other,
+    /// The engine refused, or failed.
+    Engine,
+}
+
+impl RefusalKind {
+    const KNOWN: &[(Refusal, Self)] = &[
+        (Refusal::WRONG_TYPE, Self::WrongType),
+        (Refusal::SYNTAX, Self::Syntax),
+        (Refusal::NOT_AN_INTEGER, Self::NotAnInteger),
+        (Refusal::NOT_A_FLOAT, Self::NotAFloat),
+        (Refusal::OVERFLOW, Self::Overflow),
+        (Refusal::NOT_FINITE, Self::NotFinite),
+        (Refusal::TOO_LONG, Self::TooLong),
+        (Refusal::NO_SUCH_KEY, Self::NoSuchKey),
+        (Refusal::NO_SUCH_DATABASE, Self::NoSuchDatabase),
+    ];
 }
 
 impl fmt::Display for Refusal {
@@ -87,4 +142,19 @@ pub fn engine_error_text(error: &Error) -> String {
         _ => "ERR",
     };
     format!("{code} {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_known_by_its_words() {
+        for (refusal, kind) in RefusalKind::KNOWN {
+            assert_eq!(refusal.kind(), *kind, "{refusal}");
+        }
+        assert_eq!(Refusal::text("ERR of another kind").kind(), RefusalKind::Other);
+        let failed = Refusal::from(Error::invalid("put", "too long"));
+        assert_eq!(failed.kind(), RefusalKind::Engine);
+    }
 }

@@ -146,10 +146,11 @@ impl Store {
         }
     }
 
-    /// Writes take effect at once; their tickets are awaited by [`committed`](Self::committed).
+    /// Writes at `level`, or as durable as the store's, take effect at once; their tickets are
+    /// awaited by [`committed`](Self::committed).
     #[inline]
-    pub(crate) fn write_options(&self) -> WriteOptions {
-        WriteOptions::with_durability(self.durability()).applied()
+    pub(crate) fn write_options(&self, level: Option<Durability>) -> WriteOptions {
+        WriteOptions::with_durability(level.unwrap_or_else(|| self.durability())).applied()
     }
 
     /// Completes when everything that `ticket` covers is durable.

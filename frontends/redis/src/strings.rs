@@ -40,7 +40,7 @@ pub enum Expiry {
 }
 
 impl Expiry {
-    fn applied_to(self, current: Option<UnixMillis>) -> Option<UnixMillis> {
+    pub(crate) fn applied_to(self, current: Option<UnixMillis>) -> Option<UnixMillis> {
         match self {
             Self::Remove => None,
             Self::Keep => current,
@@ -388,10 +388,7 @@ impl Db<'_> {
         let mut change = |current: Option<Entry<'_>>, out: &mut Vec<u8>| {
             outcome = current.map(StringEntry::of).transpose().and_then(|before| {
                 let before = before.map_or(Some(0), |before| parse_integer(before.bytes));
-                before
-                    .ok_or(Refusal::NOT_AN_INTEGER)?
-                    .checked_add(delta)
-                    .ok_or(Refusal::text("ERR increment or decrement would overflow"))
+                before.ok_or(Refusal::NOT_AN_INTEGER)?.checked_add(delta).ok_or(Refusal::OVERFLOW)
             });
             match &outcome {
                 Ok(sum) => push_integer(out, *sum),
@@ -415,8 +412,7 @@ impl Db<'_> {
             outcome = current.map(StringEntry::of).transpose().and_then(|before| {
                 let before =
                     before.map_or(Some(Number::Fixed(0)), |before| Number::parse(before.bytes));
-                decimal::add(before.ok_or(Refusal::NOT_A_FLOAT)?, delta)
-                    .ok_or(Refusal::text("ERR increment would produce NaN or Infinity"))
+                decimal::add(before.ok_or(Refusal::NOT_A_FLOAT)?, delta).ok_or(Refusal::NOT_FINITE)
             });
             match &outcome {
                 Ok(sum) => out.extend_from_slice(sum.as_bytes()),

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use ferrokit_engine::{Entry, KeyspaceId, UnixMillis, WriteBatch};
+use ferrokit_engine::{Durability, Entry, KeyspaceId, UnixMillis, WriteBatch, WriteOptions};
 
 use crate::db::Tally;
 use crate::events::{ClientId, Event};
@@ -94,6 +94,7 @@ impl Overlay {
     pub(crate) async fn write_out(
         &mut self,
         store: &Store,
+        options: &WriteOptions,
         client: ClientId,
         tally: &mut Tally,
     ) -> Result<()> {
@@ -112,7 +113,7 @@ impl Overlay {
                 // First: a write that fails may have happened.
                 store.stripes.touch(entry.keyspace, &entry.key);
             }
-            let written = store.engine().write(&batch, &store.write_options()).await?;
+            let written = store.engine().write(&batch, options).await?;
             tally.join(written.ticket);
             for entry in self.entries.drain(..) {
                 store.tell_modified(entry.keyspace, &entry.key, client);
@@ -153,6 +154,8 @@ impl KeySet {
 pub struct Transaction<'s> {
     store: &'s Store,
     pub(crate) overlay: Overlay,
+    /// `None`: the store's.
+    pub(crate) durability: Option<Durability>,
     locked: Exclusive<'s>,
 }
 
@@ -160,7 +163,14 @@ impl<'s> Transaction<'s> {
     /// Locks the keys it may read or write.
     pub async fn begin(store: &'s Store, keys: KeySet) -> Self {
         let locked = store.stripes.exclusive(keys.stripes).await;
-        Self { store, overlay: Overlay::default(), locked }
+        Self { store, overlay: Overlay::default(), durability: None, locked }
+    }
+
+    /// The same transaction, whose writes are durable at `level` instead of the store's.
+    #[must_use]
+    pub fn with_durability(mut self, level: Durability) -> Self {
+        self.durability = Some(level);
+        self
     }
 
     /// Whether it may read and write a key.
@@ -179,7 +189,8 @@ impl<'s> Transaction<'s> {
     /// Those of the engine: nothing of it happened after `InvalidArgument` (it is larger than the
     /// engine's largest batch) and `Unsupported`; after others all or nothing did.
     pub async fn commit(mut self, client: ClientId, tally: &mut Tally) -> Result<()> {
-        self.overlay.write_out(self.store, client, tally).await
+        let options = self.store.write_options(self.durability);
+        self.overlay.write_out(self.store, &options, client, tally).await
     }
 }
 

@@ -5,8 +5,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ferrokit_engine::{Env, KeyspaceId, KvEngine, block_on};
-use ferrokit_redis::{ClientId, Db, KeySet, Refusal, Store, Tally, Transaction, WatchList};
+use ferrokit_engine::{
+    Direction, Durability, Entry, Env, KeyRange, KeyspaceId, KvEngine, ScanLimits, block_on,
+};
+use ferrokit_redis::{
+    ClientId, Db, Expiry, KeySet, Refusal, RefusalKind, Rewrite, Store, Tally, Transaction,
+    WatchList,
+};
 use ferrokit_storage::{Host, IoBackend};
 
 const DB0: KeyspaceId = KeyspaceId(0);
@@ -104,6 +109,82 @@ fn a_watch_sees_every_kind_of_change_and_no_other() {
     assert!(block_on(watch(&|store| {
         with(store, async |db| db.swap(DB0, KeyspaceId(3)).await);
     })));
+}
+
+/// A view, and a transaction, may write at another durability than the store: the engine refuses one
+/// that it cannot give, and changes nothing.
+#[test]
+fn durability_is_chosen_per_view_and_per_transaction() {
+    let store = store();
+    let is_refused = |outcome: Result<(), Refusal>| {
+        assert_eq!(outcome.unwrap_err().kind(), RefusalKind::Engine);
+    };
+    let mut tally = Tally::default();
+    let mut synced = store.db(DB0, ME, &mut tally).with_durability(Durability::Synced);
+    is_refused(block_on(synced.set(b"a", b"1", None)));
+    is_refused(block_on(synced.incr_by(b"a", 1)).map(|_| ()));
+    is_refused(block_on(synced.set_many(&[(b"a", b"1"), (b"b", b"2")], false)).map(|_| ()));
+    is_refused(block_on(synced.flush()));
+    let keys = KeySet::of([(DB0, b"a".as_slice())]);
+    for level in [Durability::Synced, Durability::Memory] {
+        let begun = block_on(Transaction::begin(&store, keys.clone()));
+        let mut transaction = begun.with_durability(level);
+        let mut db = store.db(DB0, ME, &mut tally).inside(transaction.overlay());
+        block_on(db.set(b"a", b"1", None)).unwrap();
+        let outcome = block_on(transaction.commit(ME, &mut tally));
+        if level == Durability::Synced {
+            is_refused(outcome)
+        } else {
+            outcome.unwrap()
+        }
+        assert_eq!(get(&store, b"a").is_some(), level == Durability::Memory);
+    }
+}
+
+#[test]
+fn a_rewrite_keeps_changes_or_removes_a_string_and_its_expiry() {
+    let store = store();
+    let at = store.now().plus(60_000);
+    let rewrite = |to: Rewrite| {
+        let mut seen = None;
+        let is_changed = with(&store, async |db| {
+            db.rewrite_string(b"k", |current, out| {
+                seen = current.map(|current| (current.bytes.to_vec(), current.expire_at));
+                out.extend(b"\xFFnew");
+                Ok(to)
+            })
+            .await
+        });
+        (seen, is_changed)
+    };
+    assert_eq!(rewrite(Rewrite::Delete), (None, false));
+    assert_eq!(rewrite(Rewrite::Keep), (None, false));
+    assert_eq!(rewrite(Rewrite::Put(Expiry::At(at))), (None, true));
+    let stored = Some((b"\xFFnew".to_vec(), Some(at)));
+    assert_eq!(rewrite(Rewrite::Keep), (stored.clone(), false));
+    assert_eq!(rewrite(Rewrite::Put(Expiry::Keep)), (stored.clone(), true));
+    assert_eq!(rewrite(Rewrite::Put(Expiry::Remove)), (stored, true));
+    assert_eq!(rewrite(Rewrite::Delete), (Some((b"\xFFnew".to_vec(), None)), true));
+    assert_eq!(get(&store, b"k"), None);
+}
+
+#[test]
+fn a_scan_visits_a_range_in_either_direction() {
+    let store = store();
+    with(&store, async |db| {
+        db.set_many(&[(b"a", b"1"), (b"b", b"2"), (b"c", b"3"), (b"d", b"4")], false).await
+    });
+    let scan = |direction| {
+        let mut keys = Vec::new();
+        let mut visit = |key: &[u8], _: Entry<'_>| keys.extend_from_slice(key);
+        let range = KeyRange::half_open(b"a", b"d");
+        let limits = ScanLimits::entries(2);
+        let scanned = with(&store, async |db| db.scan(&range, direction, limits, &mut visit).await);
+        assert!(scanned.rest.is_some());
+        keys
+    };
+    assert_eq!(scan(Direction::Forward), b"ab");
+    assert_eq!(scan(Direction::Backward), b"cb");
 }
 
 /// Threads move units between two counters by transactions; others add to one of them, and rename.
