@@ -43,6 +43,7 @@ impl Db<'_> {
             let store = db.store();
             let options = db.write_options();
             let written = store.engine().clear_keyspace(keyspace, &options).await?;
+            store.expiries.forget_round(keyspace);
             db.tally().join(written.ticket);
             db.tally().changes += 1;
         }
@@ -64,6 +65,8 @@ impl Db<'_> {
         let written = store.engine().swap_keyspaces(a, b, &db.write_options()).await?;
         db.tally().join(written.ticket);
         db.tally().changes += 1;
+        store.expiries.forget_round(a);
+        store.expiries.forget_round(b);
         store.tell_flushed(Some(a), db.client);
         store.tell_flushed(Some(b), db.client);
         self.commit(scope).await

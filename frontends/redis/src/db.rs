@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use crate::events::{ClientId, Event, EventClass, Interest};
 use crate::refusal::Result;
 use crate::store::Store;
-use crate::stripes::KeyHash;
+use crate::stripes::{KeyHash, Shared};
 use crate::transaction::{KeySet, Overlay, Transaction};
 
 /// How often a read of several keys is tried beside writers before it locks them out.
@@ -277,13 +277,25 @@ impl<'s> Db<'s> {
             }
             return Ok(existed);
         }
-        let _shared = self.store.stripes.shared(self.keyspace, key, hash).await;
+        let mut shared = self.store.stripes.shared(self.keyspace, key, hash).await;
         let mut options = self.write_options();
         options.report_existed = asks;
         let engine = self.store.engine();
         let written = engine.put(self.keyspace, key, stored, expire_at, &options).await?;
         self.tally.join(written.ticket);
+        if let Some(at) = expire_at {
+            self.note_expiry(&mut shared, key, at);
+        }
         Ok(written.existed)
+    }
+
+    /// Takes note of an expiry that was just set.
+    fn note_expiry(&self, shared: &mut Shared<'_>, key: &[u8], at: UnixMillis) {
+        self.store.expiries.note_database(self.keyspace);
+        if self.store.keeps_deadlines() {
+            shared.modified();
+            self.store.keep_deadline(self.keyspace, key, at);
+        }
     }
 
     /// Removes a key, whatever it holds; whether it was there. Tells nobody: see
@@ -322,16 +334,23 @@ impl<'s> Db<'s> {
             return self.update_inside(key, change).await;
         }
         let mut shared = self.store.stripes.shared(self.keyspace, key, hash).await;
-        let mut is_kept = false;
+        let (mut is_kept, mut new_expiry) = (false, None);
         let mut noting = |entry: Option<Entry<'_>>, out: &mut Vec<u8>| {
             let update = change(entry, out);
             is_kept = update == Update::Keep || update == Update::Delete && entry.is_none();
+            new_expiry = match update {
+                Update::Put { expire_at } => expire_at,
+                Update::Keep | Update::Delete => None,
+            };
             update
         };
         let options = self.write_options();
         let engine = self.store.engine();
         let written = engine.update(self.keyspace, key, &options, &mut noting).await?;
         self.tally.join(written.ticket);
+        if let Some(at) = new_expiry {
+            self.note_expiry(&mut shared, key, at);
+        }
         if is_kept {
             shared.unmodified();
         }

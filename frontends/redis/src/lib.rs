@@ -7,6 +7,8 @@
 //! | [`transaction`] | [`Transaction`]: several keys, all or nothing |
 //! | [`watch`] | [`WatchList`]: the keys a client watches |
 //! | [`events`] | [`Observer`]: who is told of what happens to keys |
+//! | [`expiry`] | the cycle that finds expired keys, and tells of them |
+//! | [`eviction`] | which key goes first when the data limit is reached |
 //! | [`value`] | [`Value`]: how a Redis value lies in an engine |
 //! | [`strings`], [`keys`], `bitmaps`, `sketches`, `payloads`, `databases` | the commands, as operations of a [`Db`] |
 //! | [`rewrite`] | atomic changes of a string by a caller's own function |
@@ -31,6 +33,8 @@ pub mod db;
 pub mod decimal;
 pub mod dump;
 pub mod events;
+pub mod eviction;
+pub mod expiry;
 pub mod glob;
 pub mod hyperloglog;
 pub mod integer;
@@ -50,6 +54,7 @@ pub mod watch;
 pub use access::FrequencyOptions;
 pub use db::{Db, ManyVisitor, Scope, Tally};
 pub use events::{ClientId, Event, EventClass, Interest, Observer};
+pub use eviction::EvictionPolicy;
 pub use payloads::RestoreOptions;
 pub use refusal::{Refusal, RefusalKind, Result};
 pub use rewrite::Rewrite;

@@ -11,6 +11,8 @@ use ferrokit_engine::{
 use crate::access::{AccessTable, FrequencyOptions};
 use crate::db::{Db, Tally};
 use crate::events::{ClientId, Event, Interest, Observer};
+use crate::eviction::Eviction;
+use crate::expiry::Expiries;
 use crate::refusal::{Refusal, Result};
 use crate::stripes::{KeyHash, Stripes};
 
@@ -31,6 +33,8 @@ pub struct Store {
     databases: u32,
     pub(crate) stripes: Stripes,
     pub(crate) accesses: AccessTable,
+    pub(crate) expiries: Expiries,
+    pub(crate) eviction: Eviction,
     opened_at: Duration,
     /// Seconds since it was opened, plus one; kept by [`tick`](Self::tick).
     second: AtomicU32,
@@ -49,8 +53,11 @@ impl Store {
         let capabilities = engine.capabilities();
         let durability = capabilities.strongest_durability;
         let string_bytes_max = STRING_BYTES_MAX.min(capabilities.max_value_bytes);
+        let databases = DATABASES.min(capabilities.max_keyspaces);
         Self {
-            databases: DATABASES.min(capabilities.max_keyspaces),
+            databases,
+            expiries: Expiries::new(databases),
+            eviction: Eviction::default(),
             engine,
             env: env.clone(),
             clock: ExpiryClock::new(Arc::clone(&env.clock), UnixMillis(0)),

@@ -113,7 +113,7 @@ impl Stripes {
         if !stripe.try_share() {
             poll_fn(|cx| stripe.poll_share(cx)).await;
         }
-        Shared { stripe, keyspace, key, is_modified: true }
+        Shared { stripe, keyspace, key, is_modified: true, is_told: false }
     }
 
     /// Holds stripes exclusively. `stripes` must be ascending, without repetitions.
@@ -143,7 +143,7 @@ impl Stripes {
     }
 
     /// Sets `flag` when the key changes from now on. The stripe must be held exclusively, so that
-    /// no write is under way that would not see the watch.
+    /// no write is under way that would not see the watch; or shared, by one who knows that.
     pub(crate) fn watch(&self, keyspace: KeyspaceId, key: &[u8], flag: &Arc<WatchFlag>) {
         let stripe = &self.stripes[KeyHash::of(keyspace, key).stripe()];
         let mut slow = stripe.slow();
@@ -295,9 +295,18 @@ pub(crate) struct Shared<'s> {
     keyspace: KeyspaceId,
     key: &'s [u8],
     is_modified: bool,
+    /// Watchers were told.
+    is_told: bool,
 }
 
 impl Shared<'_> {
+    /// The key was changed: whoever watches it by now is told, and nobody who begins to watch it
+    /// before the stripe is released.
+    pub(crate) fn modified(&mut self) {
+        self.stripe.touch(self.keyspace, self.key);
+        self.is_told = true;
+    }
+
     /// The key was left as it was. (A write that was given up counts as done: it may have been.)
     #[inline]
     pub(crate) fn unmodified(&mut self) {
@@ -308,12 +317,10 @@ impl Shared<'_> {
 impl Drop for Shared<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.is_modified {
+        if self.is_modified && !self.is_told {
             self.stripe.touch(self.keyspace, self.key);
-            self.stripe.unshare(VERSION_ONE);
-        } else {
-            self.stripe.unshare(0);
         }
+        self.stripe.unshare(if self.is_modified { VERSION_ONE } else { 0 });
     }
 }
 

@@ -117,6 +117,12 @@ impl Overlay {
             tally.join(written.ticket);
             for entry in self.entries.drain(..) {
                 store.tell_modified(entry.keyspace, &entry.key, client);
+                if let Some(at) = entry.expire_at {
+                    store.expiries.note_database(entry.keyspace);
+                    if store.keeps_deadlines() {
+                        store.keep_deadline(entry.keyspace, &entry.key, at);
+                    }
+                }
             }
             self.places.clear();
         }

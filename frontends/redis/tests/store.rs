@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ferrokit_engine::{
-    Direction, Durability, Entry, Env, KeyRange, KeyspaceId, KvEngine, ScanLimits, block_on,
+    Direction, Durability, Entry, Env, KeyRange, KeyspaceId, KvEngine, ScanLimits, UnixMillis,
+    block_on,
 };
 use ferrokit_redis::{
-    ClientId, Db, Expiry, KeySet, Refusal, RefusalKind, Rewrite, Store, Tally, Transaction,
-    WatchList,
+    ClientId, Db, Event, EventClass, EvictionPolicy, Expiry, Interest, KeySet, Observer, Refusal,
+    RefusalKind, Rewrite, Store, Tally, Transaction, WatchList,
 };
+use ferrokit_storage::sim::SimMachine;
 use ferrokit_storage::{Host, IoBackend};
 
 const DB0: KeyspaceId = KeyspaceId(0);
@@ -260,4 +262,94 @@ fn sum(store: &Store) -> i64 {
     let mut sum = Sum([0; 2]);
     with(store, async |db| db.read_many(&[b"a", b"b"], &mut sum).await);
     sum.0.iter().sum()
+}
+
+/// Takes down what is told.
+#[derive(Default)]
+struct Notes(std::sync::Mutex<Vec<String>>);
+
+impl Observer for Notes {
+    fn event(&self, event: Event, _: KeyspaceId, key: &[u8]) {
+        let note = format!("{} {}", event.name, key.escape_ascii());
+        self.0.lock().unwrap().push(note);
+    }
+    fn modified(&self, _: KeyspaceId, _: &[u8], _: ClientId) {}
+    fn flushed(&self, _: Option<KeyspaceId>, _: ClientId) {}
+}
+
+/// A store on a clock that stands still until it is moved.
+fn store_on(machine: &SimMachine, engine: &str) -> (Store, Arc<Notes>) {
+    let host = machine.threaded_host();
+    let store = Store::new(ferrokit_engines::open(&host, engine).unwrap(), &host.env);
+    let notes = Arc::new(Notes::default());
+    assert!(store.set_observer(Arc::<Notes>::clone(&notes)).is_ok());
+    (store, notes)
+}
+
+#[test]
+fn an_expiry_is_told_once_and_only_if_it_happened() {
+    for engine in ["memory:", "hybridlog:?memory=64MiB", "lsm:/data"] {
+        let machine = SimMachine::new(5);
+        let (store, notes) = store_on(&machine, engine);
+        let at = |millis: u64| Some(UnixMillis(store.now().0 + millis));
+        // Before anybody listens: the sweep finds it.
+        with(&store, async |db| db.set(b"early", b"v", at(500)).await);
+        store.set_interest(Interest::in_events(EventClass::EXPIRED));
+        block_on(store.run_expiry_cycle(1 << 20)).unwrap();
+        for key in [b"kept".as_slice(), b"deleted", b"expires", b"later", b"copied"] {
+            with(&store, async |db| db.set(key, b"v", at(500)).await);
+        }
+        with(&store, async |db| db.persist(b"kept").await);
+        with(&store, async |db| db.delete(&[b"deleted"]).await);
+        with(&store, async |db| db.set(b"later", b"w", at(5000)).await);
+        with(&store, async |db| db.rename(b"copied", b"moved", false).await);
+        let cycle = || {
+            for _ in 0..3 {
+                block_on(store.run_expiry_cycle(1 << 20)).unwrap();
+            }
+            let mut told = std::mem::take(&mut *notes.0.lock().unwrap());
+            told.sort();
+            told
+        };
+        assert_eq!(cycle(), [""; 0], "{engine}");
+        machine.clock().advance(std::time::Duration::from_millis(600));
+        assert_eq!(cycle(), ["expired early", "expired expires", "expired moved"], "{engine}");
+        machine.clock().advance(std::time::Duration::from_millis(6000));
+        assert_eq!(cycle(), ["expired later"], "{engine}");
+        assert_eq!(store.told_expired(), 4);
+        assert_eq!(with(&store, async |db| db.exist(&[b"kept", b"later"], false).await), 1);
+    }
+}
+
+#[test]
+fn the_least_recently_used_key_goes_first_and_those_without_expiry_are_spared() {
+    let machine = SimMachine::new(6);
+    let (store, notes) = store_on(&machine, "memory:");
+    store.set_interest(Interest::in_events(EventClass::EVICTED));
+    let expire_at = Some(UnixMillis(store.now().0 + 1_000_000));
+    for number in 0..20_u8 {
+        let at = if number < 10 { expire_at } else { None };
+        with(&store, async |db| db.set(&[b'a' + number], b"v", at).await);
+        machine.clock().advance(std::time::Duration::from_secs(1));
+        store.tick();
+    }
+    get(&store, b"a");
+    let mut tally = Tally::default();
+    let mut evict = |policy| block_on(store.evict_one(policy, 100, &mut tally)).unwrap();
+    assert!(!evict(EvictionPolicy::NoEviction));
+    for _ in 0..2 {
+        assert!(evict(EvictionPolicy::VolatileLru));
+    }
+    assert!(evict(EvictionPolicy::VolatileTtl));
+    let told = std::mem::take(&mut *notes.0.lock().unwrap());
+    assert_eq!(told[..2], ["evicted b", "evicted c"]);
+    let mut evicted = 3;
+    while evict(EvictionPolicy::VolatileRandom) {
+        evicted += 1;
+    }
+    assert_eq!(evicted, 10, "all with an expiry, and no other");
+    while evict(EvictionPolicy::AllKeysRandom) {
+        evicted += 1;
+    }
+    assert_eq!(evicted, 20);
 }
