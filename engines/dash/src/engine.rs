@@ -362,6 +362,7 @@ impl KvEngine for DashEngine {
         stats
             .push("segments", table.segments())
             .push("directory_depth_bits", u64::from(table.directory_depth()))
+            .push("data_bytes", table.taken_bytes())
             .push("region_taken_bytes", table.taken_bytes())
             .push("read_retries", table.read_retries());
         stats

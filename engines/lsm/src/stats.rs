@@ -39,7 +39,9 @@ pub(crate) fn collect(tree: &Tree) -> Stats {
     let counters = &tree.counters;
     let sealed: usize = view.sealed.iter().map(|sealed| sealed.memtable.bytes()).sum();
     let pinned: usize = view.version.tables().map(|(_, table)| table.pinned_bytes()).sum();
+    let tables: u64 = view.version.tables().map(|(_, table)| table.file_bytes()).sum();
     stats
+        .push("data_bytes", tables + (view.active.bytes() + sealed) as u64)
         .push("memtable_bytes", view.active.bytes() as u64)
         .push("sealed_memtables", view.sealed.len() as u64)
         .push("sealed_memtable_bytes", sealed as u64)

@@ -16,8 +16,8 @@ use crate::stripes::KeyHash;
 
 /// Candidates kept from one eviction to the next.
 const POOL_MAX: usize = 16;
-/// Steps of sweeps without a candidate after which there is taken to be none, per database.
-const FRUITLESS_STEPS_MAX: usize = 1000;
+/// Steps without a candidate after which there is taken to be none.
+const FRUITLESS_STEPS_MAX: usize = 100_000;
 
 const EVICTED: Event = Event::new(EventClass::EVICTED, "evicted");
 
@@ -44,30 +44,6 @@ pub enum EvictionPolicy {
 }
 
 impl EvictionPolicy {
-    /// All, with their names in `maxmemory-policy`.
-    pub const NAMES: &[(&str, Self)] = &[
-        ("volatile-lru", Self::VolatileLru),
-        ("volatile-lfu", Self::VolatileLfu),
-        ("volatile-random", Self::VolatileRandom),
-        ("volatile-ttl", Self::VolatileTtl),
-        ("allkeys-lru", Self::AllKeysLru),
-        ("allkeys-lfu", Self::AllKeysLfu),
-        ("allkeys-random", Self::AllKeysRandom),
-        ("noeviction", Self::NoEviction),
-    ];
-
-    /// The policy of that name.
-    pub fn from_name(name: &[u8]) -> Option<Self> {
-        let is_it = |(it, _): &&(&str, Self)| name.eq_ignore_ascii_case(it.as_bytes());
-        Self::NAMES.iter().find(is_it).map(|(_, policy)| *policy)
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        let is_it = |(_, policy): &&(&'static str, Self)| *policy == self;
-        Self::NAMES.iter().find(is_it).map_or("noeviction", |(name, _)| name)
-    }
-
     /// Whether it goes by how often keys are used.
     pub const fn counts_frequencies(self) -> bool {
         matches!(self, Self::AllKeysLfu | Self::VolatileLfu)
@@ -123,8 +99,9 @@ impl Store {
         if policy == EvictionPolicy::NoEviction {
             return Ok(false);
         }
+        let mut ends = vec![0_usize; self.databases() as usize];
         for _ in 0..FRUITLESS_STEPS_MAX {
-            let has_wrapped = self.sample(policy, samples.max(1), tally).await?;
+            self.sample(policy, samples.max(1), &mut ends, tally).await?;
             while let Some(candidate) = self.best_candidate() {
                 let Candidate { keyspace, key, .. } = candidate;
                 let mut db = self.db(keyspace, ClientId::default(), tally);
@@ -133,7 +110,8 @@ impl Store {
                     return Ok(true);
                 }
             }
-            if has_wrapped {
+            // Twice at its end, a database was gone through from its start.
+            if ends.iter().all(|ends| *ends >= 2) {
                 return Ok(false);
             }
         }
@@ -144,13 +122,14 @@ impl Store {
         self.eviction.state().pool.pop()
     }
 
-    /// Looks at some keys of each database; whether all databases were gone through to their ends.
+    /// Looks at some keys of each database, and counts how often it came to a database's end.
     async fn sample(
         &self,
         policy: EvictionPolicy,
         samples: usize,
+        ends: &mut [usize],
         tally: &mut Tally,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         let databases = self.databases() as usize;
         let mut cursors = {
             let mut state = self.eviction.state();
@@ -161,8 +140,7 @@ impl Store {
             state.cursors.clone()
         };
         let mut found = Vec::new();
-        let mut ended = 0;
-        for (id, cursor) in cursors.iter_mut().enumerate() {
+        for (id, (cursor, ends)) in cursors.iter_mut().zip(ends).enumerate() {
             let keyspace = KeyspaceId(id as u32);
             let mut visit = |key: &[u8], entry: Entry<'_>| {
                 if let Some(score) = self.score(policy, keyspace, key, entry) {
@@ -176,7 +154,7 @@ impl Store {
                 Err(_) if !cursor.is_start() => Some(SweepCursor::start()),
                 Err(refusal) => return Err(refusal),
             };
-            ended += usize::from(next.is_none());
+            *ends += usize::from(next.is_none());
             *cursor = next.unwrap_or_default();
         }
         let mut state = self.eviction.state();
@@ -185,7 +163,7 @@ impl Store {
         state.pool.sort_by_key(|candidate| candidate.score);
         let surplus = state.pool.len().saturating_sub(POOL_MAX);
         state.pool.drain(..surplus);
-        Ok(ended == databases)
+        Ok(())
     }
 
     /// How gladly a key is parted with; `None` if the policy spares it.

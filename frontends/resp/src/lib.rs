@@ -11,6 +11,7 @@
 //! | [`resp`] | the wire: parser and replies |
 //! | `commands` | the one command table and a file per command group |
 //! | `shared` | what all workers share: the engine, settings, counters |
+//! | `allocator`, `data_limit` | what is allocated; `maxmemory` |
 //! | `auth` | who may use the server |
 //! | `client`, `clients` | the clients, as others see and reach them |
 //! | `monitor`, `pause` | MONITOR and CLIENT PAUSE |
@@ -35,6 +36,8 @@
 
 #![deny(unsafe_code)]
 
+#[expect(unsafe_code, reason = "the allocator of the process")]
+mod allocator;
 mod auth;
 mod batch;
 pub mod cli;
@@ -44,6 +47,7 @@ mod clients;
 mod commands;
 pub mod config;
 mod connection;
+mod data_limit;
 mod exchange;
 mod gather;
 mod input;
@@ -65,6 +69,10 @@ pub mod start_up;
 mod stats;
 mod worker;
 mod workspace;
+
+/// Counts what the process allocates, for INFO and `maxmemory`.
+#[global_allocator]
+static ALLOCATOR: allocator::CountingAllocator = allocator::CountingAllocator;
 
 pub use config::{AppendFsync, Config, Limits};
 pub use server::Server;

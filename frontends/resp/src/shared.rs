@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::client::{Client, flag};
 use crate::clients::Clients;
 use crate::config::{AppendFsync, Config, Limits};
+use crate::data_limit::DataLimit;
 use crate::logs::Logs;
 use crate::monitor::Monitors;
 use crate::pause::{Pause, Paused};
@@ -33,6 +34,7 @@ pub(crate) mod special {
 pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) engine: Arc<dyn KvEngine>,
+    pub(crate) data_limit: DataLimit,
     pub(crate) host: Host,
     pub(crate) settings: Arc<Settings>,
     pub(crate) logs: Logs,
@@ -70,6 +72,7 @@ impl Shared {
         Self {
             store: Store::new(Arc::clone(&engine), &host.env).limited_to(databases),
             engine,
+            data_limit: DataLimit::default(),
             host: host.clone(),
             settings: Arc::clone(&settings),
             logs: config.logs.clone(),

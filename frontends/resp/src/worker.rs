@@ -36,6 +36,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Probes of a silent connection before it is given up.
 const KEEPALIVE_PROBES: u32 = 3;
 
+/// Entries of each database that a step of the expiry cycle looks at.
+const EXPIRY_BUDGET: usize = 500;
+
 /// A worker's part of the server.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
@@ -93,6 +96,7 @@ async fn serve(worker: Rc<Worker>, listeners: Vec<StdListener>) {
         }
     }
     let housekeeping = spawn_local(keep_house(Rc::clone(&worker)));
+    let expiring = spawn_local(expire(Rc::clone(&worker)));
     worker.shared.stops[worker.index].notified().await;
 
     accepting.iter().for_each(tokio::task::JoinHandle::abort);
@@ -107,6 +111,7 @@ async fn serve(worker: Rc<Worker>, listeners: Vec<StdListener>) {
         tracing::warn!(connections = worker.connections(), "cut off: they did not end in time");
     }
     housekeeping.abort();
+    expiring.abort();
 }
 
 async fn accept(listener: TcpListener, worker: Rc<Worker>) {
@@ -203,6 +208,23 @@ async fn keep_house(worker: Rc<Worker>) {
             shared.store.tick();
             shared.sync_if_due().await;
         }
+    }
+}
+
+/// Ten times a second, on one worker: the expiry cycle, and the size of the data.
+async fn expire(worker: Rc<Worker>) {
+    if worker.index != 0 {
+        return;
+    }
+    let shared = &worker.shared;
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(refusal) = shared.store.run_expiry_cycle(EXPIRY_BUDGET).await {
+            tracing::debug!(%refusal, "a step of the expiry cycle failed");
+        }
+        shared.measure_data();
     }
 }
 

@@ -184,10 +184,12 @@ impl Store {
         let frames = self.log.frames() as u64;
         let free = self.log.free_frames() as u64;
         let page_bytes = (self.log.page_words() * 8) as u64;
+        let used = (frames - free) * page_bytes;
         let mut stats = Stats::new();
         stats
+            .push("data_bytes", used - (self.log.dead_words() * 8).min(used))
             .push("memory_limit_bytes", frames * page_bytes)
-            .push("pages_used_bytes", (frames - free) * page_bytes)
+            .push("pages_used_bytes", used)
             .push("records_dead_bytes", self.log.dead_words() * 8)
             .push("pages_compacted", self.pages_compacted.load(Ordering::Relaxed))
             .push("records_moved", self.records_moved.load(Ordering::Relaxed))

@@ -111,6 +111,11 @@ impl Table {
         &self.properties
     }
 
+    /// Bytes of its blocks in the file.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
     /// Bytes held in memory while the table is open.
     pub(crate) fn pinned_bytes(&self) -> usize {
         self.index.bytes() + self.filter.as_ref().map_or(0, Filter::bytes)

@@ -8,6 +8,7 @@ use ferrokit_engine::KeyspaceId;
 use super::connection::REDIS_VERSION;
 use super::table::{CommandInfo, category, flag};
 use super::{Context, Handler, Outcome};
+use crate::shared::Shared;
 use crate::stats::{Counter, WorkerStats};
 
 pub(super) const ROWS: &[CommandInfo] = &[CommandInfo {
@@ -53,7 +54,7 @@ pub(super) async fn info(cx: &mut Context<'_>) -> Outcome {
         match section {
             "server" => server(cx, &mut out),
             "clients" => clients(cx, &mut out),
-            "memory" => memory(&mut out),
+            "memory" => memory(cx.shared, &mut out),
             "persistence" => persistence(cx, &mut out),
             "stats" => stats(cx, &mut out),
             "replication" => replication(cx, &mut out),
@@ -109,21 +110,28 @@ fn clients(cx: &Context<'_>, out: &mut String) {
     title(out, "Clients", fields);
 }
 
-fn memory(out: &mut String) {
+fn memory(shared: &Shared, out: &mut String) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let bytes = |field: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(field))?;
         line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
     };
     title(out, "Memory", &[]);
-    let fields =
-        [("used_memory", "VmRSS:"), ("used_memory_rss", "VmRSS:"), ("used_memory_peak", "VmHWM:")];
+    let used = shared.data_bytes();
+    let _ = write!(out, "used_memory:{used}\r\nused_memory_human:{}\r\n", human(used));
+    let fields = [("used_memory_rss", "VmRSS:"), ("used_memory_peak", "VmHWM:")];
     for (name, field) in fields {
         if let Some(bytes) = bytes(field) {
             let _ = write!(out, "{name}:{bytes}\r\n{name}_human:{}\r\n", human(bytes));
         }
     }
-    let _ = write!(out, "maxmemory:0\r\nmaxmemory_human:0B\r\nmaxmemory_policy:noeviction\r\n");
+    let limit = shared.settings.maxmemory.get();
+    let policy = shared.settings.maxmemory_policy.name();
+    let _ = write!(
+        out,
+        "maxmemory:{limit}\r\nmaxmemory_human:{}\r\nmaxmemory_policy:{policy}\r\n",
+        human(limit)
+    );
 }
 
 fn human(bytes: u64) -> String {
@@ -148,6 +156,13 @@ fn persistence(cx: &Context<'_>, out: &mut String) {
     title(out, "Persistence", fields);
 }
 
+/// As the engine counts them, or as they were told of.
+fn expired_keys(cx: &Context<'_>) -> u64 {
+    let stats = cx.shared.engine.stats();
+    let counted = ["expired_keys", "expired_collected"].iter().find_map(|name| stats.get(name));
+    counted.unwrap_or_else(|| cx.shared.store.told_expired())
+}
+
 fn stats(cx: &Context<'_>, out: &mut String) {
     let sum = |counter: fn(&WorkerStats) -> &Counter| -> u64 {
         cx.shared.stats.iter().map(|stats| counter(stats).get()).sum()
@@ -160,6 +175,8 @@ fn stats(cx: &Context<'_>, out: &mut String) {
         ("total_net_output_bytes", &sum(|it| &it.output_bytes)),
         ("rejected_connections", &sum(|it| &it.rejected_connections)),
         ("client_output_buffer_limit_disconnections", &sum(|it| &it.output_disconnections)),
+        ("expired_keys", &expired_keys(cx)),
+        ("evicted_keys", &cx.shared.data_limit.evicted()),
         ("keyspace_hits", &sum(|it| &it.keyspace_hits)),
         ("keyspace_misses", &sum(|it| &it.keyspace_misses)),
         ("total_error_replies", &sum(|it| &it.errors)),

@@ -37,7 +37,7 @@ use crate::workspace::Scratch;
 
 pub(crate) use gate::is_paused;
 pub(crate) use strings::get_run;
-use table::CommandInfo;
+use table::{CommandInfo, flag};
 pub(crate) use transactions::{Transacting, end as end_transaction};
 
 /// What a command works with.
@@ -86,9 +86,16 @@ pub(crate) async fn execute(cx: &mut Context<'_>) {
         Ok(info) => {
             cx.info = info;
             cx.session.client.set_last_command(info.name);
-            if let Err(refusal) = gate::admit(cx) {
-                transactions::spoil(cx.session);
+            let admitted = if let Err(refusal) = gate::admit(cx) {
                 Err(refusal)
+            } else if info.flags & flag::DENYOOM != 0 && !cx.shared.is_within_data_limit() {
+                make_room(cx).await
+            } else {
+                Ok(())
+            };
+            if admitted.is_err() {
+                transactions::spoil(cx.session);
+                admitted
             } else if !transactions::is_to_be_queued(cx) {
                 return run(cx).await;
             } else {
@@ -120,6 +127,16 @@ async fn run(cx: &mut Context<'_>) {
     if cx.shared.special() & special::MONITORED != 0 {
         monitor::show(cx);
     }
+}
+
+/// Evicts until the data is within its limit.
+#[cold]
+async fn make_room(cx: &mut Context<'_>) -> Outcome {
+    // Boxed: it would make every connection larger.
+    if Box::pin(cx.shared.make_room(cx.db.tally())).await? {
+        return Ok(());
+    }
+    Err(Refusal::text("OOM command not allowed when used memory > 'maxmemory'."))
 }
 
 #[cold]

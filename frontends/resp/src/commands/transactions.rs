@@ -185,6 +185,14 @@ pub(super) async fn exec(cx: &mut Context<'_>) -> Outcome {
         shared.store.unwatch(watched);
         return Err(Refusal::text("EXECABORT Transaction discarded because of previous errors."));
     }
+    let needs_room = queue.requests.iter().any(|(info, _)| info.flags & flag::DENYOOM != 0);
+    if needs_room
+        && !shared.is_within_data_limit()
+        && let Err(refusal) = super::make_room(cx).await
+    {
+        shared.store.unwatch(watched);
+        return Err(refusal);
+    }
     let keys = keys_of(cx, &queue, watched);
     let mut transaction = Transaction::begin(&shared.store, keys).await;
     let is_touched = watched.is_touched(shared.now());

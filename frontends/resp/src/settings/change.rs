@@ -38,6 +38,10 @@ pub(super) fn string_limit(shared: &Shared) -> Result<(), Problem> {
     Ok(())
 }
 
+pub(super) fn data_limit(shared: &Shared) -> Result<(), Problem> {
+    shared.apply_data_limit().map_err(Problem::from)
+}
+
 pub(super) fn log_level(shared: &Shared) -> Result<(), Problem> {
     shared.logs.set_level(shared.settings.loglevel.get());
     Ok(())

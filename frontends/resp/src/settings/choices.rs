@@ -1,5 +1,7 @@
 //! The alternatives of parameters that are one of a few names, in the order Redis names them.
 
+use ferrokit_redis::EvictionPolicy;
+
 use super::cell::Alternatives;
 use crate::config::AppendFsync;
 
@@ -24,18 +26,30 @@ impl Alternatives for AppendFsync {
     const NAMES: &'static [&'static str] = &["everysec", "always", "no"];
 }
 
+impl Alternatives for EvictionPolicy {
+    const ALL: &'static [Self] = &[
+        Self::VolatileLru,
+        Self::VolatileLfu,
+        Self::VolatileRandom,
+        Self::VolatileTtl,
+        Self::AllKeysLru,
+        Self::AllKeysLfu,
+        Self::AllKeysRandom,
+        Self::NoEviction,
+    ];
+    const NAMES: &'static [&'static str] = &[
+        "volatile-lru",
+        "volatile-lfu",
+        "volatile-random",
+        "volatile-ttl",
+        "allkeys-lru",
+        "allkeys-lfu",
+        "allkeys-random",
+        "noeviction",
+    ];
+}
+
 alternatives! {
-    /// `maxmemory-policy`.
-    EvictionPolicy {
-        VolatileLru = "volatile-lru",
-        VolatileLfu = "volatile-lfu",
-        VolatileRandom = "volatile-random",
-        VolatileTtl = "volatile-ttl",
-        AllKeysLru = "allkeys-lru",
-        AllKeysLfu = "allkeys-lfu",
-        AllKeysRandom = "allkeys-random",
-        NoEviction = "noeviction",
-    }
     /// `loglevel`.
     LogLevel {
         Debug = "debug",

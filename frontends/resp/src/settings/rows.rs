@@ -1,8 +1,10 @@
 //! The parameters: one row each. Flags, environment, files, CONFIG and the manual read this table.
 
+use ferrokit_redis::EvictionPolicy;
+
 use super::cell::{Choice, Constant, Memory, Number, Switch, Text};
 use super::change::{self, Change};
-use super::choices::{Access, EvictionPolicy, Io, LogFormat, LogLevel};
+use super::choices::{Access, Io, LogFormat, LogLevel};
 use super::list::{Bind, KeyEvents, List, Percentiles};
 use super::{Row, Settings};
 use crate::config::AppendFsync;
@@ -87,15 +89,15 @@ settings! {
     "save" Change::AtOnce, save: Constant = Constant("");
 
     /// The most that data may take in memory; 0: no limit.
-    "maxmemory" Change::AtOnce, maxmemory: Memory = Memory::new(0, 0, u64::MAX);
+    "maxmemory" Change::Applied(change::data_limit), maxmemory: Memory = Memory::new(0, 0, u64::MAX);
     /// What is evicted at maxmemory.
-    "maxmemory-policy" Change::AtOnce, maxmemory_policy: Choice<EvictionPolicy> = Choice::new(7);
+    "maxmemory-policy" Change::Applied(change::data_limit), maxmemory_policy: Choice<EvictionPolicy> = Choice::new(7);
     /// Keys looked at to find one to evict.
     "maxmemory-samples" Change::AtOnce, maxmemory_samples: Number = Number::new(5, 1, INT);
     /// How slowly the access counters of the LFU policies grow.
-    "lfu-log-factor" Change::AtOnce, lfu_log_factor: Number = Number::new(10, 0, INT);
+    "lfu-log-factor" Change::Applied(change::data_limit), lfu_log_factor: Number = Number::new(10, 0, INT);
     /// Minutes after which the access counters of the LFU policies are halved.
-    "lfu-decay-time" Change::AtOnce, lfu_decay_time: Number = Number::new(1, 0, INT);
+    "lfu-decay-time" Change::Applied(change::data_limit), lfu_decay_time: Number = Number::new(1, 0, INT);
     /// The largest sparse HyperLogLog.
     "hll-sparse-max-bytes" Change::AtOnce, hll_sparse_max_bytes: Memory =
         Memory::new(3000, 0, EVER as u64);

@@ -1,0 +1,105 @@
+//! [`DataLimit`]: `maxmemory`, the most that data may take, and what happens there.
+//!
+//! What counts is the engine's own figure `data_bytes`, where it has one; for an engine that keeps
+//! its entries in allocated memory, what the process has allocated. The figure of an engine is asked
+//! for a few times a second and corrected by what was evicted since.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ferrokit_engine::Tier;
+use ferrokit_redis::eviction::EvictionPolicy;
+use ferrokit_redis::{Refusal, Tally};
+
+use crate::allocator::allocated_bytes;
+use crate::shared::Shared;
+
+/// Keys evicted for one command, at most: the next one goes on.
+const EVICTED_PER_COMMAND_MAX: usize = 128;
+
+/// The engine's figure.
+const DATA_BYTES: &str = "data_bytes";
+
+/// What is known of the data's size.
+#[derive(Debug, Default)]
+pub(crate) struct DataLimit {
+    /// The engine's own figure; 0 where it has none.
+    engine_bytes: AtomicU64,
+    /// Keys evicted.
+    evicted: AtomicU64,
+}
+
+impl DataLimit {
+    /// Keys evicted so far.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evicted.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    /// Bytes that count against `maxmemory`.
+    pub(crate) fn data_bytes(&self) -> u64 {
+        match self.data_limit.engine_bytes.load(Ordering::Relaxed) {
+            0 => allocated_bytes(),
+            bytes => bytes,
+        }
+    }
+
+    /// Asks the engine for its figure.
+    pub(crate) fn measure_data(&self) {
+        if self.settings.maxmemory.get() > 0 {
+            let bytes = self.engine.stats().get(DATA_BYTES).unwrap_or(0);
+            self.data_limit.engine_bytes.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Refuses policies that would empty the store: space that is only given back by and by, as
+    /// that of files, tempts an eviction to go on and on.
+    pub(crate) fn apply_data_limit(&self) -> Result<(), &'static str> {
+        let policy = self.settings.maxmemory_policy.get();
+        let tiers = self.engine.capabilities().tiers;
+        let frees_later = tiers.iter().any(|tier| *tier != Tier::Memory);
+        if frees_later && policy != EvictionPolicy::NoEviction {
+            return Err(
+                "this engine gives the space of deleted keys back only later: at maxmemory \
+                        it can refuse writes (noeviction), but not evict",
+            );
+        }
+        let options = ferrokit_redis::FrequencyOptions {
+            log_factor: u32::try_from(self.settings.lfu_log_factor.get()).unwrap_or(u32::MAX),
+            decay_minutes: u32::try_from(self.settings.lfu_decay_time.get()).unwrap_or(u32::MAX),
+        };
+        self.store.set_frequency_counting(policy.counts_frequencies().then_some(options));
+        self.measure_data();
+        Ok(())
+    }
+
+    /// Whether the data is within its limit.
+    #[inline]
+    pub(crate) fn is_within_data_limit(&self) -> bool {
+        let limit = self.settings.maxmemory.get();
+        limit == 0 || self.data_bytes() <= limit
+    }
+
+    /// Evicts keys until the data is within its limit; whether it is.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    #[cold]
+    pub(crate) async fn make_room(&self, tally: &mut Tally) -> Result<bool, Refusal> {
+        let policy = self.settings.maxmemory_policy.get();
+        let samples = usize::try_from(self.settings.maxmemory_samples.get()).unwrap_or(1);
+        for _ in 0..EVICTED_PER_COMMAND_MAX {
+            if self.is_within_data_limit() {
+                return Ok(true);
+            }
+            if !self.store.evict_one(policy, samples, tally).await? {
+                return Ok(false);
+            }
+            self.data_limit.evicted.fetch_add(1, Ordering::Relaxed);
+            if self.data_limit.engine_bytes.load(Ordering::Relaxed) > 0 {
+                self.measure_data();
+            }
+        }
+        Ok(self.is_within_data_limit())
+    }
+}
