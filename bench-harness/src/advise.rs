@@ -83,7 +83,7 @@ impl Advice {
     /// # Errors
     /// Those of the comparison; `Unsupported` if no engine fits.
     pub fn give(self, adapters: &[Adapter], json: &mut dyn Write) -> Result<String> {
-        self.comparison.check()?;
+        self.comparison.check_work()?;
         let (fitting, left_out) = self.candidates(adapters)?;
         let mut out = String::new();
         for (name, reason) in &left_out {

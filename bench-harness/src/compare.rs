@@ -80,8 +80,19 @@ impl Comparison {
     /// # Errors
     /// `InvalidArgument`.
     pub fn check(&self) -> Result<()> {
-        if self.engines.is_empty() || self.workloads.is_empty() || self.rounds == 0 {
-            return Err(Error::invalid("bench", "no engines, no workloads or no rounds"));
+        if self.engines.is_empty() {
+            return Err(Error::invalid("bench", "no engines"));
+        }
+        self.check_work()
+    }
+
+    /// The same but for the engines, which may not be known yet.
+    ///
+    /// # Errors
+    /// `InvalidArgument`.
+    pub fn check_work(&self) -> Result<()> {
+        if self.workloads.is_empty() || self.rounds == 0 {
+            return Err(Error::invalid("bench", "no workloads or no rounds"));
         }
         self.workloads.iter().try_for_each(|workload| self.plan_of(workload, "memory:").check())
     }

@@ -248,3 +248,19 @@ fn a_mistake_leaves_earlier_results_alone() {
     }
     std::fs::remove_file(&json).unwrap();
 }
+
+#[test]
+fn advice_names_an_engine_and_why_others_are_left_out() {
+    let arguments = "advise --workloads ycsb-e --rounds 1 --records 500 --operations 200";
+    let (output, lines) = bench("advise", &arguments.split(' ').collect::<Vec<_>>());
+    let text = String::from_utf8_lossy(&output.stdout);
+    let progress = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{progress}");
+    assert!(text.contains("hybridlog is left out: it keeps its keys in no order"), "{text}");
+    assert!(text.contains("Use lsm") || text.contains("Use memory"), "{text}");
+    assert!(progress.contains("[1/2] ycsb-e round 1/1 lsm"), "{progress}");
+    assert_eq!(of(&lines, "run").len(), 2);
+
+    let (output, lines) = bench("no-advice", &["advise", "--rounds", "0"]);
+    assert!(!output.status.success() && lines.is_empty());
+}
