@@ -21,17 +21,7 @@ pub(super) fn draw(out: &mut Markup, report: &Report, group: &Group, number: usi
             rounds => format!("{rounds} rounds"),
         });
         out.leaf("p", &[("class", &"with")], words.join(" · "));
-        for series in &group.series {
-            if let Some(reason) = &series.unsupported {
-                let name = report.engine_name(series.engine);
-                // A run that failed may have others beside it.
-                let after = match series.runs.len() {
-                    0 => String::new(),
-                    rounds => format!(", after {rounds} rounds"),
-                };
-                out.leaf("p", &[("class", &"cannot")], format!("{name} cannot{after}: {reason}"));
-            }
-        }
+        draw_reasons(out, report, group);
         out.element("div", &[("class", &"plots")], |out| draw_plots(out, report, group));
         out.element("details", &[], |out| {
             out.leaf("summary", &[], "Figures");
@@ -39,6 +29,33 @@ pub(super) fn draw(out: &mut Markup, report: &Report, group: &Group, number: usi
         });
     });
 }
+
+/// Why engines have no figures, or not those of all rounds. Many reasons are folded away.
+fn draw_reasons(out: &mut Markup, report: &Report, group: &Group) {
+    let reasons = group.series.iter().filter_map(|series| {
+        let name = report.engine_name(series.engine);
+        // A run that failed may have others beside it.
+        let after = match series.runs.len() {
+            0 => String::new(),
+            rounds => format!(", after {rounds} rounds"),
+        };
+        series.unsupported.as_ref().map(|reason| (name, format!("{name} cannot{after}: {reason}")))
+    });
+    let (names, reasons): (Vec<&str>, Vec<String>) = reasons.unzip();
+    let draw = |out: &mut Markup| {
+        reasons.iter().for_each(|reason| out.leaf("p", &[("class", &"cannot")], reason));
+    };
+    if reasons.len() <= REASONS_SHOWN {
+        return draw(out);
+    }
+    out.element("details", &[("class", &"reasons")], |out| {
+        out.leaf("summary", &[], format!("{} cannot", names.join(", ")));
+        draw(out);
+    });
+}
+
+/// More reasons than these are folded away.
+const REASONS_SHOWN: usize = 2;
 
 fn draw_plots(out: &mut Markup, report: &Report, group: &Group) {
     let plots = Plots { report, group };
