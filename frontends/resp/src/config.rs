@@ -80,8 +80,6 @@ pub struct Limits {
     /// A step of SCAN answers about so many bytes of keys at most, however many are asked for; a
     /// single longer key is a step of its own.
     pub scan_bytes: usize,
-    /// How long connections get to finish when the server stops.
-    pub shutdown_grace: Duration,
 }
 
 impl Default for Limits {
@@ -92,7 +90,6 @@ impl Default for Limits {
             subscription_bytes: 256 << 20,
             output_stall: Duration::from_secs(60),
             scan_bytes: 1 << 20,
-            shutdown_grace: Duration::from_secs(10),
         }
     }
 }

@@ -22,6 +22,8 @@
 //! | [`cli`] | the command line, and its description |
 //! | [`start_up`] | from a command line to a [`Config`] |
 //! | [`logs`] | where the log goes, and how much of it |
+//! | `saves` | checkpoints of the engine, in the place of Redis' dumps |
+//! | `shutdown` | how the server ends |
 //! | `scan_cursors` | integer cursors of SCAN over the engine's opaque ones |
 //!
 //! # Threads
@@ -60,11 +62,13 @@ mod push;
 #[expect(unsafe_code, reason = "the descriptor of a ring is polled by the runtime")]
 mod raw;
 pub mod resp;
+mod saves;
 mod scan_cursors;
 pub mod server;
 mod session;
 mod settings;
 mod shared;
+mod shutdown;
 pub mod start_up;
 mod stats;
 mod worker;
@@ -75,5 +79,5 @@ mod workspace;
 static ALLOCATOR: allocator::CountingAllocator = allocator::CountingAllocator;
 
 pub use config::{AppendFsync, Config, Limits};
-pub use server::Server;
+pub use server::{Server, StopSignal};
 pub use settings::Settings;

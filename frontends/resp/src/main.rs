@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use ferrokit_engine::{Error, Result};
 use ferrokit_server::cli::{self, Invocation};
 use ferrokit_server::logs::Logs;
-use ferrokit_server::{Server, start_up};
+use ferrokit_server::{Server, StopSignal, start_up};
 use ferrokit_storage::Host;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -71,9 +71,14 @@ fn serve(line: &cli::CommandLine) -> Result<()> {
         "ready to accept connections"
     );
     let reason = runtime.block_on(async {
-        tokio::select! {
-            reason = signals.received(&config.logs) => reason,
-            () = server.shutdown_requested() => "SHUTDOWN",
+        loop {
+            let signal = tokio::select! {
+                signal = signals.received(&config.logs) => signal,
+                () = server.shutdown_requested() => return "SHUTDOWN",
+            };
+            if server.prepare_shutdown(signal) {
+                return signal.name();
+            }
         }
     });
     tracing::info!(reason, "stopping");
@@ -98,11 +103,11 @@ impl Signals {
     }
 
     /// Waits for a signal to stop; meanwhile the log is opened again whenever that is asked for.
-    async fn received(&mut self, logs: &Logs) -> &'static str {
+    async fn received(&mut self, logs: &Logs) -> StopSignal {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.terminate.recv() => return StopSignal::Terminate,
+                _ = self.interrupt.recv() => return StopSignal::Interrupt,
                 _ = self.hang_up.recv() => logs.reopen(),
             }
         }

@@ -17,6 +17,25 @@ use crate::worker;
 /// Descriptors for other things than clients.
 const SPARE_DESCRIPTORS: u64 = 256;
 
+/// A signal that ends the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopSignal {
+    /// SIGTERM
+    Terminate,
+    /// SIGINT
+    Interrupt,
+}
+
+impl StopSignal {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "SIGTERM",
+            Self::Interrupt => "SIGINT",
+        }
+    }
+}
+
 /// A running server.
 pub struct Server {
     shared: Arc<Shared>,
@@ -59,9 +78,9 @@ impl Server {
             );
         }
         // What was left open is settled now: CONFIG GET shows what holds.
-        settings.set("maxclients", &allowed.to_string())?;
-        settings.set("port", &port.to_string())?;
-        settings.set("io-threads", &per_worker.len().to_string())?;
+        settings.settle("maxclients", &allowed.to_string())?;
+        settings.settle("port", &port.to_string())?;
+        settings.settle("io-threads", &per_worker.len().to_string())?;
         settle_durability(config, engine.capabilities())?;
         let shared = Arc::new(Shared::new(engine, host, config, per_worker.len()));
         shared.apply_durability()?;
@@ -107,6 +126,16 @@ impl Server {
         self.shared.shutdown_requested.notified().await;
     }
 
+    /// Takes the checkpoint that a signal to stop asks for; whether the server may end.
+    pub fn prepare_shutdown(&self, signal: StopSignal) -> bool {
+        let settings = &self.shared.settings;
+        let flags = match signal {
+            StopSignal::Terminate => settings.shutdown_on_sigterm.get(),
+            StopSignal::Interrupt => settings.shutdown_on_sigint.get(),
+        };
+        self.shared.host.wait(self.shared.prepare_shutdown(*flags))
+    }
+
     /// Stops accepting, finishes the commands in flight, closes the engine.
     ///
     /// # Errors
@@ -141,7 +170,7 @@ struct Listeners {
 fn settle_durability(config: &Config, capabilities: &Capabilities) -> Result<()> {
     config.settings.appendfsync.get().durability_on(capabilities)?;
     if capabilities.strongest_durability == Durability::Memory && !config.demands_durability {
-        config.settings.set("appendonly", "no")?;
+        config.settings.settle("appendonly", "no")?;
     }
     if !config.settings.appendonly.get() {
         let engine = capabilities.engine;

@@ -18,8 +18,10 @@ use crate::monitor::Monitors;
 use crate::pause::{Pause, Paused};
 use crate::pubsub::PubSub;
 use crate::resp::ParseLimits;
+use crate::saves::{self, Saves};
 use crate::scan_cursors::ScanCursors;
 use crate::settings::Settings;
+use crate::shutdown::Shutdowns;
 use crate::stats::WorkerStats;
 
 /// What makes commands more than themselves, for all clients.
@@ -38,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) host: Host,
     pub(crate) settings: Arc<Settings>,
     pub(crate) logs: Logs,
+    pub(crate) saves: Arc<Saves>,
+    pub(crate) shutdowns: Shutdowns,
     pub(crate) limits: Limits,
     pub(crate) clients: Clients,
     pub(crate) pubsub: Arc<PubSub>,
@@ -71,6 +75,8 @@ impl Shared {
         let databases = u32::try_from(settings.databases.get()).unwrap_or(1);
         Self {
             store: Store::new(Arc::clone(&engine), &host.env).limited_to(databases),
+            saves: Arc::new(Saves::new(Arc::clone(&engine), host)),
+            shutdowns: Shutdowns::default(),
             engine,
             data_limit: DataLimit::default(),
             host: host.clone(),
@@ -213,6 +219,19 @@ impl Shared {
     /// Whether the last sync of `appendfsync everysec` failed.
     pub(crate) fn is_sync_failing(&self) -> bool {
         self.is_sync_failing.load(Ordering::Relaxed)
+    }
+
+    /// Keys changed since the server started.
+    pub(crate) fn changes(&self) -> u64 {
+        self.stats.iter().map(|stats| stats.changes.get()).sum()
+    }
+
+    /// Begins a checkpoint, unless one is under way: what that is.
+    pub(crate) fn begin_save(
+        &self,
+        purpose: saves::Purpose,
+    ) -> std::result::Result<saves::Outcome, saves::Purpose> {
+        self.saves.begin(purpose, &self.settings, self.changes())
     }
 
     /// Asks whoever runs the server to stop it.

@@ -100,7 +100,7 @@ async fn serve(worker: Rc<Worker>, listeners: Vec<StdListener>) {
     worker.shared.stops[worker.index].notified().await;
 
     accepting.iter().for_each(tokio::task::JoinHandle::abort);
-    let grace = worker.shared.limits.shutdown_grace;
+    let grace = Duration::from_secs(worker.shared.settings.shutdown_timeout.get_unsigned());
     worker.shared.clients.for_each_of(worker.index, |client| client.end(Ending::Finish));
     let gone = async {
         while worker.connections() > 0 {
@@ -207,6 +207,7 @@ async fn keep_house(worker: Rc<Worker>) {
         if worker.index == 0 {
             shared.store.tick();
             shared.sync_if_due().await;
+            shared.saves.tick(&shared.settings, shared.changes());
         }
     }
 }

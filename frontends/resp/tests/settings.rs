@@ -123,7 +123,11 @@ fn what_is_shown_can_be_set() {
         match client.read_value() {
             Value::Text(text) => assert_eq!(text, "OK"),
             Value::Error(error) => {
-                assert!(error.ends_with("can't set immutable config"), "{error}")
+                assert!(
+                    error.ends_with("can't set immutable config")
+                        || error.ends_with("can't set protected config"),
+                    "{error}"
+                )
             }
             other => panic!("{name}: {other:?}"),
         }

@@ -183,6 +183,10 @@ pub(super) fn reset_stat(cx: &mut Context<'_>) -> Outcome {
     Ok(())
 }
 
-pub(super) fn rewrite(_: &mut Context<'_>) -> Outcome {
-    Err(Refusal::text("ERR The server is running without a config file"))
+pub(super) async fn rewrite(cx: &mut Context<'_>) -> Outcome {
+    let written = cx.shared.settings.rewrite(cx.shared.host.fs.as_ref()).await;
+    written.map_err(|why| Refusal::Text(format!("ERR {why}").into()))?;
+    tracing::info!("the configuration file is rewritten");
+    cx.reply.ok();
+    Ok(())
 }

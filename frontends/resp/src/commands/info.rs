@@ -8,6 +8,7 @@ use ferrokit_engine::KeyspaceId;
 use super::connection::REDIS_VERSION;
 use super::table::{CommandInfo, category, flag};
 use super::{Context, Handler, Outcome};
+use crate::saves::Purpose;
 use crate::shared::Shared;
 use crate::stats::{Counter, WorkerStats};
 
@@ -145,13 +146,20 @@ fn human(bytes: u64) -> String {
 fn persistence(cx: &Context<'_>, out: &mut String) {
     let is_durable = u8::from(cx.shared.is_durable());
     let sync_status = if cx.shared.is_sync_failing() { "err" } else { "ok" };
+    let saves = &cx.shared.saves;
+    let running = saves.running();
+    let save_status = if saves.has_failed() { "err" } else { "ok" };
     let fields: &Fields<'_> = &[
         ("loading", &0),
+        ("rdb_changes_since_last_save", &saves.unsaved(cx.shared.changes())),
+        ("rdb_last_save_time", &saves.last_at()),
+        ("rdb_last_bgsave_status", &save_status),
         ("aof_enabled", &is_durable),
         ("aof_last_write_status", &sync_status),
         ("appendfsync", &cx.shared.settings.appendfsync.name()),
-        ("rdb_bgsave_in_progress", &0),
-        ("aof_rewrite_in_progress", &0),
+        ("rdb_bgsave_in_progress", &u8::from(running == Some(Purpose::Save))),
+        ("aof_rewrite_in_progress", &u8::from(running == Some(Purpose::Rewrite))),
+        ("aof_rewrite_scheduled", &0),
     ];
     title(out, "Persistence", fields);
 }

@@ -19,6 +19,7 @@ mod info;
 mod keys;
 mod monitor;
 mod pubsub;
+mod saves;
 mod scan;
 mod server;
 mod strings;
@@ -183,6 +184,8 @@ macro_rules! handlers {
 
 handlers! {
     Append => op strings::append,
+    BgRewriteAof => now saves::bg_rewrite_aof,
+    BgSave => now saves::bg_save,
     ClientGetName => now client::get_name,
     ClientId => now client::id,
     ClientHelp => now client::show_help,
@@ -206,7 +209,7 @@ handlers! {
     ConfigGet => now config::get,
     ConfigHelp => now config::help,
     ConfigResetStat => now config::reset_stat,
-    ConfigRewrite => now config::rewrite,
+    ConfigRewrite => boxed config::rewrite,
     ConfigSet => now config::set,
     Container => now command::container,
     Copy => boxed keys::copy,
@@ -233,6 +236,7 @@ handlers! {
     IncrBy => op counters::incr_by,
     IncrByFloat => boxed counters::incr_by_float,
     Info => boxed info::info,
+    LastSave => now saves::last_save,
     MGet => op strings::mget,
     MSet => boxed strings::mset,
     MSetNx => boxed strings::mset_nx,
@@ -269,7 +273,8 @@ handlers! {
     SetEx => op strings::set_ex,
     SetNx => op strings::set_nx,
     SetRange => op strings::set_range,
-    Shutdown => now server::shutdown,
+    Save => boxed saves::save,
+    Shutdown => boxed saves::shutdown,
     StrLen => op strings::str_len,
     Subscribe => now pubsub::subscribe,
     SwapDb => boxed databases::swap_db,

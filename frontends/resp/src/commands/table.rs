@@ -204,6 +204,7 @@ const GROUPS: &[&[CommandInfo]] = &[
     super::keys::ROWS,
     super::monitor::ROWS,
     super::pubsub::ROWS,
+    super::saves::ROWS,
     super::scan::ROWS,
     super::server::ROWS,
     super::strings::ROWS,

@@ -36,12 +36,15 @@ pub(crate) trait Cell: Send + Sync {
     /// Whether the value may be several words.
     fn is_list(&self) -> bool;
     fn hint(&self) -> Hint;
+    /// Whether there is only one value.
+    fn is_constant(&self) -> bool;
 }
 
 /// What makes a type a [`Cell`].
 pub(crate) trait Typed: Send + Sync {
     type Value;
     const IS_LIST: bool = false;
+    const IS_CONSTANT: bool = false;
     fn parse(&self, words: &[&[u8]]) -> Result<Self::Value, Problem>;
     fn store(&self, value: Self::Value);
     fn text(&self) -> Vec<u8>;
@@ -67,6 +70,10 @@ impl<T: Typed> Cell for T {
 
     fn hint(&self) -> Hint {
         self.value_hint()
+    }
+
+    fn is_constant(&self) -> bool {
+        T::IS_CONSTANT
     }
 }
 
@@ -337,6 +344,7 @@ pub(crate) struct Constant(pub(super) &'static str);
 impl Typed for Constant {
     type Value = ();
     const IS_LIST: bool = true;
+    const IS_CONSTANT: bool = true;
 
     fn parse(&self, words: &[&[u8]]) -> Result<(), Problem> {
         let is_it = match words {

@@ -33,6 +33,40 @@ pub(super) fn durability(shared: &Shared) -> Result<(), Problem> {
     shared.apply_durability().map_err(|error| error.to_string().into())
 }
 
+/// Where checkpoints go from now on. The files of the engine stay where they are.
+pub(super) fn directory(shared: &Shared) -> Result<(), Problem> {
+    let absolute = absolute_directory(&shared.settings.dir.to_text())?;
+    if let Some(row) = super::row(b"dir") {
+        shared.settings.assign(row, &[absolute.as_bytes()])?;
+    }
+    Ok(())
+}
+
+/// The absolute path of a directory that is there.
+pub(crate) fn absolute_directory(path: &str) -> Result<String, Problem> {
+    let absolute = std::fs::canonicalize(path).map_err(|error| describe(&error))?;
+    if !absolute.is_dir() {
+        return Err("Not a directory".into());
+    }
+    absolute.into_os_string().into_string().map_err(|_| "the path is not UTF-8".into())
+}
+
+/// An error of the system without its number.
+fn describe(error: &std::io::Error) -> Problem {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned().into()
+}
+
+pub(super) fn check_file_name(name: &[u8]) -> Result<(), Problem> {
+    if name.contains(&b'/') || matches!(name, b"." | b"..") {
+        return Err("dbfilename can't be a path, just a filename".into());
+    }
+    if name.is_empty() {
+        return Err("dbfilename can't be empty".into());
+    }
+    std::str::from_utf8(name).map(drop).map_err(|_| "argument must be UTF-8".into())
+}
+
 pub(super) fn string_limit(shared: &Shared) -> Result<(), Problem> {
     shared.apply_string_limit();
     Ok(())

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use ferrokit_redis::integer::parse_integer;
 
 use super::cell::{Hint, Problem, Typed};
 
@@ -104,6 +105,47 @@ impl ListValue for Bind {
 
     fn show(&self) -> String {
         let words: Vec<&str> = self.0.iter().map(|it| it.written.as_str()).collect();
+        words.join(" ")
+    }
+}
+
+/// When a checkpoint is taken: after so many seconds, if so much was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SavePoint {
+    pub(crate) secs: u64,
+    pub(crate) changes: u64,
+}
+
+/// `save`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SavePoints(pub(crate) Vec<SavePoint>);
+
+/// More than anybody writes.
+const SAVE_POINTS_MAX: usize = 64;
+
+impl ListValue for SavePoints {
+    const HINT: &'static str = "SECONDS CHANGES";
+
+    fn parse(words: &[&[u8]]) -> Result<Self, Problem> {
+        const INVALID: Problem = Problem::Borrowed("Invalid save parameters");
+        if let [] | [b""] = words {
+            return Ok(Self(Vec::new()));
+        }
+        let (pairs, []) = words.as_chunks::<2>() else { return Err(INVALID) };
+        if pairs.len() > SAVE_POINTS_MAX {
+            return Err(INVALID);
+        }
+        let point = |[secs, changes]: &[&[u8]; 2]| {
+            let secs = u64::try_from(parse_integer(secs)?).ok().filter(|secs| *secs > 0)?;
+            let changes = u64::try_from(parse_integer(changes)?).ok()?;
+            Some(SavePoint { secs, changes })
+        };
+        pairs.iter().map(point).collect::<Option<_>>().map(Self).ok_or(INVALID)
+    }
+
+    fn show(&self) -> String {
+        let words: Vec<String> =
+            self.0.iter().map(|point| format!("{} {}", point.secs, point.changes)).collect();
         words.join(" ")
     }
 }

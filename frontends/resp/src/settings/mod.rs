@@ -21,19 +21,20 @@ pub(crate) mod choices;
 pub(crate) mod foreign;
 pub(crate) mod list;
 pub(crate) mod load;
+pub(crate) mod rewrite;
 mod rows;
 mod toml;
 pub(crate) mod units;
 pub(crate) mod words;
 
 use std::ops::Deref;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use cell::{Cell, Problem};
 use change::Change;
 use choices::{Access, Io};
 use ferrokit_engine::{Error, Result};
-use ferrokit_storage::IoBackend;
+use ferrokit_storage::{Fs, IoBackend};
 pub(crate) use rows::{ROWS, Values};
 
 use crate::shared::Shared;
@@ -73,6 +74,16 @@ pub(crate) fn row(name: &[u8]) -> Option<&'static Row> {
 pub struct Settings {
     values: Values,
     changing: Mutex<()>,
+    /// Where they were read from, for CONFIG REWRITE.
+    file: OnceLock<String>,
+    settled: Mutex<Vec<Settled>>,
+}
+
+/// A value that was left open, and what it came to.
+struct Settled {
+    name: &'static str,
+    configured: Vec<u8>,
+    actual: Vec<u8>,
 }
 
 impl std::fmt::Debug for Settings {
@@ -106,6 +117,44 @@ impl Settings {
             .ok_or_else(|| Error::invalid("settings", format!("no parameter \"{name}\"")))?;
         self.assign(row, &words::of_value((row.cell)(self), value.as_bytes()))
             .map_err(|problem| Error::invalid("settings", format!("{name}: {problem}")))
+    }
+
+    /// Gives a parameter the value that was left open: CONFIG GET shows it, CONFIG REWRITE does not
+    /// write it.
+    pub(crate) fn settle(&self, name: &str, value: &str) -> Result<()> {
+        let Some(row) = row(name.as_bytes()) else { return self.set(name, value) };
+        let configured = self.show(row);
+        self.set(name, value)?;
+        let settled = Settled { name: row.name, configured, actual: self.show(row) };
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).push(settled);
+        Ok(())
+    }
+
+    /// The value as it would be configured to hold again after a restart.
+    fn configured(&self, row: &Row) -> Vec<u8> {
+        let value = self.show(row);
+        let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = settled.iter().find(|it| it.name == row.name && it.actual == value);
+        same.map_or(value, |it| it.configured.clone())
+    }
+
+    /// CONFIG REWRITE writes to the file of that absolute path.
+    pub(crate) fn set_file(&self, path: String) {
+        // There is one file, named on the command line.
+        let _ = self.file.set(path);
+    }
+
+    /// Writes the values that hold now into the file they were read from.
+    ///
+    /// # Errors
+    /// As CONFIG REWRITE tells them.
+    pub(crate) async fn rewrite(&self, fs: &dyn Fs) -> std::result::Result<(), String> {
+        let Some(path) = self.file.get() else {
+            return Err("The server is running without a config file".to_owned());
+        };
+        rewrite::rewrite(self, fs, path)
+            .await
+            .map_err(|error| format!("Rewriting config file: {error}"))
     }
 
     /// How files are reached.

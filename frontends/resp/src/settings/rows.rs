@@ -5,10 +5,11 @@ use ferrokit_redis::EvictionPolicy;
 use super::cell::{Choice, Constant, Memory, Number, Switch, Text};
 use super::change::{self, Change};
 use super::choices::{Access, Io, LogFormat, LogLevel};
-use super::list::{Bind, KeyEvents, List, Percentiles};
+use super::list::{Bind, KeyEvents, List, Percentiles, SavePoints};
 use super::{Row, Settings};
 use crate::config::AppendFsync;
 use crate::output_limits::OutputLimits;
+use crate::shutdown::ShutdownFlags;
 
 /// The most that an argument or a request may be made: places in a request are 32 bits.
 const REQUEST_BYTES_MAX: u64 = (4 << 30) - 1;
@@ -85,8 +86,21 @@ settings! {
     /// When a logged write is on the device: before its reply, within a second, or when the system likes.
     "appendfsync" Change::Applied(change::durability), appendfsync: Choice<AppendFsync> =
         Choice::new(0);
-    /// Checkpoints by time: there are none.
-    "save" Change::AtOnce, save: Constant = Constant("");
+    /// When a checkpoint is taken: after so many seconds, if so many keys changed; several pairs.
+    "save" Change::AtOnce, save: List<SavePoints> = List::new(SavePoints(Vec::new()));
+    /// The working directory: where relative paths begin, and checkpoints go.
+    "dir" Change::Applied(change::directory), dir: Text = Text::utf8(".", "DIRECTORY");
+    /// The name of the checkpoint, a directory in dir.
+    "dbfilename" Change::AtOnce, dbfilename: Text =
+        Text::checked("checkpoint", "NAME", change::check_file_name);
+    /// What is done at SIGTERM: by default, a checkpoint if there is a time for them.
+    "shutdown-on-sigterm" Change::AtOnce, shutdown_on_sigterm: List<ShutdownFlags> =
+        List::new(ShutdownFlags::default());
+    /// What is done at SIGINT.
+    "shutdown-on-sigint" Change::AtOnce, shutdown_on_sigint: List<ShutdownFlags> =
+        List::new(ShutdownFlags::default());
+    /// Seconds connections get to end when the server stops.
+    "shutdown-timeout" Change::AtOnce, shutdown_timeout: Number = Number::new(10, 0, INT);
 
     /// The most that data may take in memory; 0: no limit.
     "maxmemory" Change::Applied(change::data_limit), maxmemory: Memory = Memory::new(0, 0, u64::MAX);

@@ -1,0 +1,170 @@
+//! Checkpoints: SAVE, BGSAVE, points of time, SHUTDOWN and signals.
+
+mod support;
+
+use support::{ChildServer, Client, Directory, Value, info_field, until};
+
+const OK: &str = "+OK\r\n";
+
+/// A server on the lsm engine, whose checkpoints go to a directory of their own.
+struct Saving {
+    server: ChildServer,
+    directory: Directory,
+}
+
+impl Saving {
+    fn start(options: &[&str]) -> Self {
+        let directory = Directory::new();
+        #[expect(
+            clippy::disallowed_methods,
+            clippy::unwrap_used,
+            reason = "an operator's directory"
+        )]
+        std::fs::create_dir_all(directory.path()).unwrap();
+        let dir = directory.path();
+        let mut all =
+            vec!["--engine", "lsm:data", "--dir", &dir, "--enable-protected-configs", "yes"];
+        all.extend(options);
+        Self { server: ChildServer::start(&all), directory }
+    }
+
+    fn checkpoint(&self) -> String {
+        format!("{}/checkpoint", self.directory.path())
+    }
+
+    /// A server on the checkpoint.
+    fn restored(&self) -> ChildServer {
+        ChildServer::start(&["--engine", &format!("lsm:{}", self.checkpoint())])
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.server.child.id().to_string();
+        assert!(std::process::Command::new("kill").args([signal, &pid]).status().is_ok());
+    }
+}
+
+fn idle(client: &mut Client) -> bool {
+    info_field(client, "rdb_bgsave_in_progress") == "0"
+        && info_field(client, "aof_rewrite_in_progress") == "0"
+}
+
+#[test]
+fn a_saved_server_can_be_opened_elsewhere() {
+    let saving = Saving::start(&[]);
+    let mut client = saving.server.client();
+    client.check("SET k v1", OK);
+    client.check("SAVE", OK);
+    assert_eq!(info_field(&mut client, "rdb_changes_since_last_save"), "0");
+    client.check("SET k v2", OK);
+    assert_eq!(info_field(&mut client, "rdb_changes_since_last_save"), "1");
+    saving.restored().client().check("GET k", "$2\r\nv1\r\n");
+    // The next one takes its place.
+    let before = client.ask("LASTSAVE").integer();
+    support::sleep(1100);
+    client.check("BGSAVE", "+Background saving started\r\n");
+    until("it is saved", || idle(&mut client));
+    assert!(client.ask("LASTSAVE").integer() > before);
+    saving.restored().client().check("GET k", "$2\r\nv2\r\n");
+    client.check("BGREWRITEAOF", "+Background append only file rewriting started\r\n");
+    until("it is rewritten", || idle(&mut client));
+    assert!(!std::path::Path::new(&format!("{}.new", saving.checkpoint())).exists());
+    client.check("BGSAVE SCHEDULE x", "-ERR syntax error\r\n");
+    client.check("BGSAVE x", "-ERR syntax error\r\n");
+    client.check("SAVE x", "-ERR wrong number of arguments for 'save' command\r\n");
+}
+
+#[test]
+fn checkpoints_go_where_dir_and_dbfilename_say() {
+    let saving = Saving::start(&[]);
+    let mut client = saving.server.client();
+    let failed = "-ERR CONFIG SET failed (possibly related to argument ";
+    client.check(
+        "CONFIG SET dir /nonexistent",
+        &format!("{failed}'dir') - No such file or directory\r\n"),
+    );
+    client.check("CONFIG SET dir /dev/null", &format!("{failed}'dir') - Not a directory\r\n"));
+    client.check(
+        "CONFIG SET dbfilename a/b",
+        &format!("{failed}'dbfilename') - dbfilename can't be a path, just a filename\r\n"),
+    );
+    assert_eq!(client.ask("CONFIG GET dir").array()[1].text(), saving.directory.path());
+    let other = Directory::new();
+    #[expect(clippy::disallowed_methods, reason = "an operator's directory")]
+    std::fs::create_dir_all(other.path()).unwrap();
+    client.check(&format!("CONFIG SET dir {} dbfilename copy", other.path()), OK);
+    client.check("SET k v", OK);
+    client.check("SAVE", OK);
+    assert!(std::path::Path::new(&format!("{}/copy/CURRENT", other.path())).exists());
+    // The engine's own files stay where they are.
+    client.check("SET k w", OK);
+    client.check("GET k", "$1\r\nw\r\n");
+
+    let server = ChildServer::start(&["--engine", "memory:"]);
+    let refused = format!("{failed}'dir') - can't set protected config\r\n");
+    server.client().check("CONFIG SET dir /tmp", &refused);
+}
+
+#[test]
+fn an_engine_without_checkpoints_says_so() {
+    let server = ChildServer::start(&["--engine", "hybridlog:?memory=64MiB"]);
+    let mut client = server.client();
+    for words in ["SAVE", "BGSAVE", "BGREWRITEAOF"] {
+        let Value::Error(error) = client.ask(words) else { panic!("{words}") };
+        assert!(error.contains("the engine hybridlog takes no"), "{words}: {error}");
+    }
+    client.check("SHUTDOWN SAVE", "-ERR Errors trying to SHUTDOWN. Check logs.\r\n");
+    client.check("SHUTDOWN ABORT", "-ERR No shutdown in progress.\r\n");
+    client.check("SHUTDOWN SAVE NOSAVE", "-ERR syntax error\r\n");
+    client.check("PING", "+PONG\r\n");
+    client.send(b"SHUTDOWN SAVE FORCE\r\n");
+    client.expect_end();
+    server.expect_success();
+}
+
+#[test]
+fn a_point_of_time_saves_by_itself() {
+    let saving = Saving::start(&["--save", "3600", "1", "--save", "1", "2"]);
+    let mut client = saving.server.client();
+    assert_eq!(client.ask("CONFIG GET save").array()[1].text(), "3600 1 1 2");
+    client.check("SET a 1", OK);
+    support::sleep(2500);
+    assert!(!std::path::Path::new(&saving.checkpoint()).exists(), "one change is not two");
+    client.check("SET b 1", OK);
+    until("it is saved", || info_field(&mut client, "rdb_changes_since_last_save") == "0");
+    assert!(std::path::Path::new(&saving.checkpoint()).exists());
+    for (words, error) in [("1", "save"), ("1 a", "save"), ("0 1", "save")] {
+        client.send(&support::request(&["CONFIG", "SET", "save", words]));
+        let Value::Error(text) = client.read_value() else { panic!("{words}") };
+        assert!(
+            text.ends_with(&format!("argument '{error}') - Invalid save parameters")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn the_end_saves_where_that_is_asked_for() {
+    for (options, end, saves) in [
+        (&[][..], "SHUTDOWN", false),
+        (&[], "SHUTDOWN SAVE", true),
+        (&["--save", "3600", "1"], "SHUTDOWN", true),
+        (&["--save", "3600", "1"], "SHUTDOWN NOSAVE", false),
+        (&["--save", "3600", "1"], "-TERM", true),
+        (&["--save", "3600", "1", "--shutdown-on-sigterm", "nosave", "now"], "-TERM", false),
+        (&["--shutdown-on-sigint", "save"], "-INT", true),
+        (&["--shutdown-on-sigint", "save"], "-TERM", false),
+    ] {
+        let saving = Saving::start(options);
+        let mut client = saving.server.client();
+        client.check("SET k v", OK);
+        if end.starts_with('-') {
+            saving.signal(end);
+        } else {
+            client.send(format!("{end}\r\n").as_bytes());
+        }
+        client.expect_end();
+        let path = saving.checkpoint();
+        saving.server.expect_success();
+        assert_eq!(std::path::Path::new(&path).exists(), saves, "{options:?} {end}");
+    }
+}
