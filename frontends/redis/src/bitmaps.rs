@@ -2,7 +2,7 @@
 
 use ferrokit_engine::Entry;
 
-use crate::bits::{self, BitOperation, BitRange, Combination, FieldProgram, Written};
+use crate::bits::{self, BitOperation, BitRange, BitsError, Combination, FieldProgram, Written};
 use crate::db::{Db, ManyVisitor};
 use crate::events::{Event, EventClass};
 use crate::refusal::{Refusal, Result};
@@ -34,12 +34,12 @@ impl ManyVisitor for Combining {
 }
 
 impl Db<'_> {
-    /// SETBIT: the bit that was there. The string becomes as long as the offset asks for, which the
-    /// caller [bounds](bits::parse_offset).
+    /// SETBIT: the bit that was there. The string becomes as long as the offset asks for.
     ///
     /// # Errors
-    /// `WRONG_TYPE`; those of the engine.
+    /// `WRONG_TYPE`, an offset beyond the longest string; those of the engine.
     pub async fn set_bit(&mut self, key: &[u8], offset: u64, bit: bool) -> Result<bool> {
+        let bytes_max = self.store().string_bytes_max();
         let (before, is_new, is_changed) = self
             .edit_string(key, |current, out| {
                 let bytes = current.unwrap_or_default();
@@ -47,6 +47,9 @@ impl Db<'_> {
                 let len = bits::len_with(bytes.len(), offset);
                 if len == bytes.len() && before == bit {
                     return Ok(Edit::Keep((before, false, false)));
+                }
+                if len > bytes_max {
+                    return Err(BitsError::Offset.into());
                 }
                 out.extend(bytes);
                 out.resize(len);
@@ -150,14 +153,14 @@ impl Db<'_> {
     /// BITFIELD: appends the answers.
     ///
     /// # Errors
-    /// `WRONG_TYPE`; those of the engine.
+    /// `WRONG_TYPE`, a write beyond the longest string; those of the engine.
     pub async fn bit_field(
         &mut self,
         key: &[u8],
         program: &FieldProgram,
         answers: &mut Vec<Option<i64>>,
     ) -> Result<()> {
-        let from = answers.len();
+        let (from, bytes_max) = (answers.len(), self.store().string_bytes_max());
         if program.only_reads() {
             let mut read = |bytes: &[u8]| {
                 answers.truncate(from);
@@ -173,6 +176,9 @@ impl Db<'_> {
                 answers.truncate(from);
                 let bytes = current.unwrap_or_default();
                 let len = program.len_after(bytes.len());
+                if len > bytes_max {
+                    return Err(BitsError::Offset.into());
+                }
                 out.extend(bytes);
                 out.resize(len);
                 let written = program.run(out.bytes(), answers);

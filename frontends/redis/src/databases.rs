@@ -1,13 +1,22 @@
 //! Whole databases: FLUSHDB, SWAPDB, DBSIZE, and sweeps and scans over their keys.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use ferrokit_engine::{
-    Direction, Entry, Error, KeyRange, KeyspaceId, KeyspaceLen, ReadOptions, ScanLimits, Scanned,
-    SweepCursor, Swept,
+    Direction, Entry, Error, ErrorKind, KeyRange, KeyspaceId, KeyspaceLen, ReadOptions, ScanLimits,
+    Scanned, SweepCursor, Swept,
 };
 
 use crate::db::Db;
-use crate::refusal::Result;
+use crate::glob;
+use crate::refusal::{Refusal, Result};
 use crate::transaction::KeySet;
+
+/// Entries visited before others get a turn.
+const SWEEP_BUDGET: usize = 1000;
+/// Entries of which RANDOMKEY chooses one.
+const RANDOM_SAMPLE: usize = 64;
 
 impl Db<'_> {
     /// FLUSHDB: removes all keys of this database, at once.
@@ -93,6 +102,78 @@ impl Db<'_> {
         Ok(())
     }
 
+    /// KEYS: all keys that match a pattern, each once; `None` if they come to more than
+    /// `bytes_max`.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn keys(
+        &mut self,
+        pattern: &[u8],
+        bytes_max: usize,
+    ) -> Result<Option<Vec<Box<[u8]>>>> {
+        let (mut keys, mut bytes): (Vec<Box<[u8]>>, usize) = (Vec::new(), 0);
+        let mut cursor = Some(SweepCursor::start());
+        while let Some(from) = cursor {
+            let mut visit = |key: &[u8], _: Entry<'_>| {
+                if bytes <= bytes_max && glob::matches(pattern, key) {
+                    bytes += key.len() + size_of::<Box<[u8]>>();
+                    keys.push(key.into());
+                }
+            };
+            cursor = self.sweep(&from, SWEEP_BUDGET, &mut visit).await?.next;
+            if bytes > bytes_max {
+                return Ok(None);
+            }
+            give_way().await;
+        }
+        // An engine that grows meanwhile may show a key twice.
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(Some(keys))
+    }
+
+    /// RANDOMKEY: some key. In a large database one near where the last call left off, so that it
+    /// takes a few entries and not all of them.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn random_key(&mut self) -> Result<Option<Vec<u8>>> {
+        let (store, keyspace) = (self.store(), self.keyspace);
+        let mut cursor = store.random_cursor(keyspace);
+        let mut is_from_start = cursor.is_start();
+        loop {
+            let (mut chosen, mut seen) = (None, 0);
+            let mut visit = |key: &[u8], _: Entry<'_>| {
+                seen += 1;
+                if store.env().random.next_u64().is_multiple_of(seen) {
+                    chosen = Some(key.to_vec());
+                }
+            };
+            let next = match self.sweep(&cursor, RANDOM_SAMPLE, &mut visit).await {
+                Ok(swept) => swept.next,
+                // The database is another one than when the cursor was kept.
+                Err(Refusal::Engine(error))
+                    if error.kind() == ErrorKind::InvalidArgument && !is_from_start =>
+                {
+                    None
+                }
+                Err(refusal) => return Err(refusal),
+            };
+            if chosen.is_some() {
+                store.keep_random_cursor(keyspace, next);
+                return Ok(chosen);
+            }
+            let is_at_end = next.is_none();
+            if is_at_end && is_from_start {
+                return Ok(None);
+            }
+            is_from_start |= is_at_end;
+            cursor = next.unwrap_or_default();
+            give_way().await;
+        }
+    }
+
     /// DBSIZE.
     ///
     /// # Errors
@@ -145,4 +226,18 @@ impl Db<'_> {
         self.tally().join(scanned.ticket);
         Ok(scanned)
     }
+}
+
+/// Lets others run on this thread.
+async fn give_way() {
+    let mut has_yielded = false;
+    poll_fn(|cx| {
+        if has_yielded {
+            return Poll::Ready(());
+        }
+        has_yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -1,17 +1,30 @@
 //! [`matches()`]: the glob patterns of Redis.
 
+/// Redis takes patterns with more stars than this for matching nothing.
+const STARS_MAX: usize = 1000;
+
 /// Whether `text` matches `pattern`: `*`, `?`, `[a-z]`, `[^a-z]`, `\x`.
 ///
 /// Only the last `*` is ever gone back to, so that the work is at most the product of the lengths.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
+    let (mut p, mut t, mut stars) = (0, 0, 0);
     // After the last star: where the pattern goes on, and up to where the star has eaten.
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {
         let after = match pattern.get(p) {
             Some(b'*') => {
-                star = Some((p + 1, t));
+                while pattern.get(p + 1) == Some(&b'*') {
+                    p += 1;
+                }
                 p += 1;
+                if p == pattern.len() {
+                    return true;
+                }
+                stars += 1;
+                if stars > STARS_MAX {
+                    return false;
+                }
+                star = Some((p, t));
                 continue;
             }
             Some(_) => match_one(pattern, p, text[t]),
@@ -98,6 +111,14 @@ mod tests {
         ] {
             assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn more_than_a_thousand_stars_match_nothing() {
+        let text = [b'a'; 2000];
+        assert!(matches("*?".repeat(1000).as_bytes(), &text));
+        assert!(!matches("*?".repeat(1001).as_bytes(), &text));
+        assert!(matches("*".repeat(1001).as_bytes(), &text));
     }
 
     #[test]

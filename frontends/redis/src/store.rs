@@ -1,11 +1,13 @@
 //! [`Store`]: an engine with Redis' databases, locks, watches and observers.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ferrokit_engine::{
-    CommitTicket, Durability, Env, ExpiryClock, KeyspaceId, KvEngine, UnixMillis, WriteOptions,
+    CommitTicket, Durability, Env, ExpiryClock, KeyspaceId, KvEngine, SweepCursor, UnixMillis,
+    WriteOptions,
 };
 
 use crate::access::{AccessTable, FrequencyOptions};
@@ -41,6 +43,8 @@ pub struct Store {
     durability: AtomicU8,
     string_bytes_max: AtomicUsize,
     sparse_sketch_bytes_max: AtomicUsize,
+    /// Where RANDOMKEY goes on, in each database.
+    random_cursors: Mutex<HashMap<KeyspaceId, SweepCursor>>,
     counts_frequencies: AtomicU32,
     interest: AtomicU32,
     observer: OnceLock<Arc<dyn Observer>>,
@@ -68,6 +72,7 @@ impl Store {
             durability: AtomicU8::new(durability as u8),
             string_bytes_max: AtomicUsize::new(string_bytes_max),
             sparse_sketch_bytes_max: AtomicUsize::new(SPARSE_SKETCH_BYTES_MAX),
+            random_cursors: Mutex::default(),
             counts_frequencies: AtomicU32::new(0),
             interest: AtomicU32::new(0),
             observer: OnceLock::new(),
@@ -187,6 +192,20 @@ impl Store {
     /// Bounds HyperLogLogs that are kept sparse.
     pub fn set_sparse_sketch_bytes_max(&self, bytes: usize) {
         self.sparse_sketch_bytes_max.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Where RANDOMKEY goes on.
+    pub(crate) fn random_cursor(&self, keyspace: KeyspaceId) -> SweepCursor {
+        let cursors = self.random_cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        cursors.get(&keyspace).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn keep_random_cursor(&self, keyspace: KeyspaceId, next: Option<SweepCursor>) {
+        let mut cursors = self.random_cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        match next {
+            Some(next) => cursors.insert(keyspace, next),
+            None => cursors.remove(&keyspace),
+        };
     }
 
     /// Counts how often keys are accessed (for the LFU policies), or no longer.

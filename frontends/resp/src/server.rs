@@ -85,6 +85,7 @@ impl Server {
         let shared = Arc::new(Shared::new(engine, host, config, per_worker.len()));
         shared.apply_durability()?;
         shared.apply_string_limit();
+        shared.apply_sketch_limit();
         let mut server = Self { shared, threads: Vec::new() };
         for (index, listeners) in per_worker.into_iter().enumerate() {
             let shared = Arc::clone(&server.shared);

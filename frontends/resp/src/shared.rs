@@ -191,6 +191,12 @@ impl Shared {
         self.store.set_string_bytes_max(self.parse_limits().bulk_bytes as usize);
     }
 
+    /// Has HyperLogLogs be sparse up to the length that is set.
+    pub(crate) fn apply_sketch_limit(&self) {
+        let bytes = usize::try_from(self.settings.hll_sparse_max_bytes.get()).unwrap_or(usize::MAX);
+        self.store.set_sparse_sketch_bytes_max(bytes);
+    }
+
     /// Whether writes are logged.
     pub(crate) fn is_durable(&self) -> bool {
         self.settings.appendonly.get()

@@ -5,6 +5,7 @@
 //! Handlers are async functions called through one `match`: one whose answers are ready runs
 //! through without a future being boxed.
 
+mod bitmaps;
 mod client;
 mod command;
 mod config;
@@ -15,13 +16,19 @@ mod expire_time;
 mod expiry;
 mod gate;
 mod help;
+mod hyperloglog;
 mod info;
 mod keys;
+mod keyspace;
+mod lcs;
 mod monitor;
+mod object;
+mod payloads;
 mod pubsub;
 mod saves;
 mod scan;
 mod server;
+mod sort;
 mod strings;
 mod table;
 mod transactions;
@@ -186,6 +193,11 @@ handlers! {
     Append => op strings::append,
     BgRewriteAof => now saves::bg_rewrite_aof,
     BgSave => now saves::bg_save,
+    BitCount => op bitmaps::bit_count,
+    BitField => boxed bitmaps::bit_field,
+    BitFieldRo => boxed bitmaps::bit_field_ro,
+    BitOp => boxed bitmaps::bit_op,
+    BitPos => op bitmaps::bit_pos,
     ClientGetName => now client::get_name,
     ClientId => now client::id,
     ClientHelp => now client::show_help,
@@ -218,6 +230,7 @@ handlers! {
     DecrBy => op counters::decr_by,
     Del => boxed keys::del,
     Discard => now transactions::discard,
+    Dump => op payloads::dump,
     Echo => now connection::echo,
     Exec => boxed transactions::exec,
     Exists => op keys::exists,
@@ -227,6 +240,7 @@ handlers! {
     FlushAll => boxed databases::flush_all,
     FlushDb => boxed databases::flush_db,
     Get => op strings::get,
+    GetBit => op bitmaps::get_bit,
     GetDel => op strings::get_del,
     GetEx => op strings::get_ex,
     GetRange => op strings::get_range,
@@ -236,45 +250,62 @@ handlers! {
     IncrBy => op counters::incr_by,
     IncrByFloat => boxed counters::incr_by_float,
     Info => boxed info::info,
+    Keys => boxed keyspace::keys,
     LastSave => now saves::last_save,
+    Lcs => boxed lcs::lcs,
     MGet => op strings::mget,
     MSet => boxed strings::mset,
     MSetNx => boxed strings::mset_nx,
     Monitor => now monitor::monitor,
     Move => boxed keys::move_key,
     Multi => now transactions::multi,
+    ObjectEncoding => op object::encoding,
+    ObjectFreq => op object::freq,
+    ObjectHelp => now object::show_help,
+    ObjectIdleTime => op object::idle_time,
+    ObjectRefCount => op object::ref_count,
     PExpire => op expiry::pexpire,
     PExpireAt => op expiry::pexpire_at,
     PExpireTime => op expiry::pexpire_time,
+    PfAdd => boxed hyperloglog::pf_add,
+    PfCount => boxed hyperloglog::pf_count,
+    PfDebug => boxed hyperloglog::pf_debug,
+    PfMerge => boxed hyperloglog::pf_merge,
+    PfSelfTest => now hyperloglog::pf_self_test,
     PSetEx => op strings::pset_ex,
     PSubscribe => now pubsub::psubscribe,
     PUnsubscribe => now pubsub::punsubscribe,
     Persist => op expiry::persist,
     Ping => now connection::ping,
     Pttl => op expiry::pttl,
+    Publish => now pubsub::publish,
     PubSubChannels => now pubsub::channels,
     PubSubHelp => now pubsub::show_help,
     PubSubNumPat => now pubsub::num_pat,
     PubSubNumSub => now pubsub::num_sub,
     PubSubShardChannels => now pubsub::shard_channels,
     PubSubShardNumSub => now pubsub::shard_num_sub,
-    Publish => now pubsub::publish,
+    RandomKey => boxed keyspace::random_key,
     Rename => boxed keys::rename,
     RenameNx => boxed keys::rename_nx,
     Quit => now connection::quit,
     Reset => now connection::reset,
     Auth => now connection::auth,
+    Restore => boxed payloads::restore,
     SPublish => now pubsub::spublish,
     SSubscribe => now pubsub::ssubscribe,
     SUnsubscribe => now pubsub::sunsubscribe,
     Scan => boxed scan::scan,
     Select => now databases::select,
     Set => op strings::set,
+    SetBit => op bitmaps::set_bit,
     SetEx => op strings::set_ex,
     SetNx => op strings::set_nx,
     SetRange => op strings::set_range,
     Save => boxed saves::save,
     Shutdown => boxed saves::shutdown,
+    Sort => boxed sort::sort,
+    SortRo => boxed sort::sort_ro,
     StrLen => op strings::str_len,
     Subscribe => now pubsub::subscribe,
     SwapDb => boxed databases::swap_db,

@@ -75,6 +75,7 @@ pub(super) mod flag {
     pub(crate) const PUBSUB: u32 = 1 << 12;
     /// Though it writes nothing, others may see what it does. COMMAND does not show it.
     pub(crate) const MAY_REPLICATE: u32 = 1 << 13;
+    pub(crate) const MOVABLE_KEYS: u32 = 1 << 14;
 
     /// In the order COMMAND INFO gives them.
     pub(crate) const NAMES: &[(u32, &str)] = &[
@@ -90,6 +91,7 @@ pub(super) mod flag {
         (SKIP_SLOWLOG, "skip_slowlog"),
         (NO_AUTH, "no_auth"),
         (NO_MULTI, "no_multi"),
+        (MOVABLE_KEYS, "movablekeys"),
         (ALLOW_BUSY, "allow_busy"),
     ];
 }
@@ -193,6 +195,7 @@ pub(super) const UNKNOWN: &CommandInfo = &CommandInfo { name: "NULL", ..CommandI
 
 /// All groups.
 const GROUPS: &[&[CommandInfo]] = &[
+    super::bitmaps::ROWS,
     super::client::ROWS,
     super::command::ROWS,
     super::config::ROWS,
@@ -200,13 +203,19 @@ const GROUPS: &[&[CommandInfo]] = &[
     super::counters::ROWS,
     super::databases::ROWS,
     super::expiry::ROWS,
+    super::hyperloglog::ROWS,
     super::info::ROWS,
     super::keys::ROWS,
+    super::keyspace::ROWS,
+    super::lcs::ROWS,
     super::monitor::ROWS,
+    super::object::ROWS,
+    super::payloads::ROWS,
     super::pubsub::ROWS,
     super::saves::ROWS,
     super::scan::ROWS,
     super::server::ROWS,
+    super::sort::ROWS,
     super::strings::ROWS,
     super::transactions::ROWS,
 ];

@@ -76,6 +76,11 @@ pub(super) fn data_limit(shared: &Shared) -> Result<(), Problem> {
     shared.apply_data_limit().map_err(Problem::from)
 }
 
+pub(super) fn sketch_limit(shared: &Shared) -> Result<(), Problem> {
+    shared.apply_sketch_limit();
+    Ok(())
+}
+
 pub(super) fn log_level(shared: &Shared) -> Result<(), Problem> {
     shared.logs.set_level(shared.settings.loglevel.get());
     Ok(())

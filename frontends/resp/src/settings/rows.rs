@@ -113,7 +113,7 @@ settings! {
     /// Minutes after which the access counters of the LFU policies are halved.
     "lfu-decay-time" Change::Applied(change::data_limit), lfu_decay_time: Number = Number::new(1, 0, INT);
     /// The largest sparse HyperLogLog.
-    "hll-sparse-max-bytes" Change::AtOnce, hll_sparse_max_bytes: Memory =
+    "hll-sparse-max-bytes" Change::Applied(change::sketch_limit), hll_sparse_max_bytes: Memory =
         Memory::new(3000, 0, EVER as u64);
 
     /// The events of keys that are published.

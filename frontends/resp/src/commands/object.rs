@@ -1,0 +1,136 @@
+//! OBJECT: how a value is stored and when it was used.
+
+use super::table::{CommandInfo, Keys, category, flag};
+use super::{Context, Handler, Outcome, Refusal, help};
+
+const SUBCOMMAND: CommandInfo = CommandInfo {
+    arity: 3,
+    flags: flag::READONLY,
+    keys: Keys { first: 2, last: 2, ..Keys::one(&["RO"]) },
+    categories: category::KEYSPACE,
+    tips: &["nondeterministic_output"],
+    group: "generic",
+    since: "2.2.3",
+    ..CommandInfo::DEFAULT
+};
+
+pub(super) const ROWS: &[CommandInfo] = &[CommandInfo {
+    name: "object",
+    arity: -2,
+    group: "generic",
+    since: "2.2.3",
+    complexity: "Depends on subcommand.",
+    summary: "A container for object introspection commands.",
+    subcommands: &[
+        CommandInfo {
+            name: "object|encoding",
+            summary: "Returns the internal encoding of a Redis object.",
+            handler: Handler::ObjectEncoding,
+            ..SUBCOMMAND
+        },
+        CommandInfo {
+            name: "object|freq",
+            since: "4.0.0",
+            summary: "Returns the logarithmic access frequency counter of a Redis object.",
+            handler: Handler::ObjectFreq,
+            ..SUBCOMMAND
+        },
+        CommandInfo {
+            name: "object|help",
+            arity: 2,
+            flags: flag::LOADING | flag::STALE,
+            keys: Keys::NONE,
+            tips: &[],
+            since: "6.2.0",
+            summary: "Returns helpful text about the different subcommands.",
+            handler: Handler::ObjectHelp,
+            ..SUBCOMMAND
+        },
+        CommandInfo {
+            name: "object|idletime",
+            summary: "Returns the time since the last access to a Redis object.",
+            handler: Handler::ObjectIdleTime,
+            ..SUBCOMMAND
+        },
+        CommandInfo {
+            name: "object|refcount",
+            summary: "Returns the reference count of a value of a key.",
+            handler: Handler::ObjectRefCount,
+            ..SUBCOMMAND
+        },
+    ],
+    handler: Handler::Container,
+    ..CommandInfo::DEFAULT
+}];
+
+const HELP: &[&str] = &[
+    "ENCODING <key>",
+    "    Return the kind of internal representation used in order to store the value",
+    "    associated with a <key>.",
+    "FREQ <key>",
+    "    Return the access frequency index of the <key>. The returned integer is",
+    "    proportional to the logarithm of the recent access frequency of the key.",
+    "IDLETIME <key>",
+    "    Return the idle time of the <key>, that is the approximated number of",
+    "    seconds elapsed since the last access to the key.",
+    "REFCOUNT <key>",
+    "    Return the number of references of the value associated with the specified",
+    "    <key>.",
+];
+
+const COUNTS_FREQUENCIES: Refusal = Refusal::text(
+    "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when \
+     switching between policies at runtime LRU and LFU data will take some time to adjust.",
+);
+const COUNTS_NO_FREQUENCIES: Refusal = Refusal::text(
+    "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that \
+     when switching between policies at runtime LRU and LFU data will take some time to adjust.",
+);
+
+/// Answers nothing if the key is not there; whether it is.
+async fn is_there(cx: &mut Context<'_>) -> Result<bool, Refusal> {
+    let is_there = cx.db.key_info(cx.args.at(2)).await?.is_some();
+    if !is_there {
+        cx.reply.null();
+    }
+    Ok(is_there)
+}
+
+pub(super) async fn encoding(cx: &mut Context<'_>) -> Outcome {
+    match cx.db.key_info(cx.args.at(2)).await? {
+        Some(info) => cx.reply.bulk(info.encoding.as_bytes()),
+        None => cx.reply.null(),
+    }
+    Ok(())
+}
+
+pub(super) async fn freq(cx: &mut Context<'_>) -> Outcome {
+    if is_there(cx).await? {
+        let frequency = cx.db.frequency(cx.args.at(2)).ok_or(COUNTS_NO_FREQUENCIES)?;
+        cx.reply.integer(i64::from(frequency));
+    }
+    Ok(())
+}
+
+pub(super) async fn idle_time(cx: &mut Context<'_>) -> Outcome {
+    if is_there(cx).await? {
+        if cx.shared.store.frequency_counting().is_some() {
+            return Err(COUNTS_FREQUENCIES);
+        }
+        cx.reply.integer(i64::from(cx.db.idle_secs(cx.args.at(2))));
+    }
+    Ok(())
+}
+
+/// Values are not shared.
+pub(super) async fn ref_count(cx: &mut Context<'_>) -> Outcome {
+    if is_there(cx).await? {
+        cx.reply.integer(1);
+    }
+    Ok(())
+}
+
+pub(super) fn show_help(cx: &mut Context<'_>) -> Outcome {
+    help::write(cx.reply, "OBJECT", HELP);
+    Ok(())
+}
