@@ -2,6 +2,8 @@
 //! the algorithm of Wing and Gong with Lowe's improvements). The model is the whole database: a
 //! command of several keys, and a transaction, is one step.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 mod support;
 
 use std::sync::Mutex;
