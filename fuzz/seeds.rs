@@ -6,6 +6,8 @@ use ferrokit_engine::{
     Error, ErrorKind, KeyspaceId, KvEngine, Result, UnixMillis, WriteBatch, WriteOptions,
 };
 use ferrokit_lsm::{LsmConfig, LsmEngine, fuzzing};
+use ferrokit_redis::dump;
+use ferrokit_redis::hyperloglog::HyperLogLog;
 use ferrokit_storage::sim::SimMachine;
 use ferrokit_storage::{Compression, Host, OpenMode, log};
 
@@ -44,6 +46,11 @@ fn main() -> Result<()> {
     for (name, url) in URLS {
         keep("engine_url", name, url.as_bytes());
     }
+    for (name, arguments) in BIT_FIELDS {
+        keep("bit_field", name, arguments);
+    }
+    keep_payloads();
+    keep_sketches();
     Ok(())
 }
 
@@ -135,9 +142,50 @@ fn keep(target: &str, name: &str, bytes: &[u8]) {
     std::fs::write(directory.join(name), bytes).expect("a seed");
 }
 
+/// Payloads without their footers: the target seals them.
+fn keep_payloads() {
+    let repeated = b"what repeats is compressed ".repeat(20);
+    let values: [(&str, &[u8]); 5] = [
+        ("short", b"abc"),
+        ("small_integer", b"-100"),
+        ("integer", b"2147483647"),
+        ("compressed", &repeated),
+        ("long", &[b'x'; 20_000]),
+    ];
+    for (name, value) in values {
+        let payload = dump::write_string(value, name == "compressed");
+        keep("dump_payload", name, payload.split_last_chunk::<10>().expect("a footer").0);
+    }
+}
+
+fn keep_sketches() {
+    let mut sketch = HyperLogLog::new();
+    keep("hyperloglog", "empty", sketch.as_bytes());
+    for element in 0..100_u32 {
+        sketch.add(&element.to_le_bytes(), 3000).expect("a valid one");
+    }
+    keep("hyperloglog", "sparse", sketch.as_bytes());
+    sketch.make_dense().expect("a valid one");
+    keep("hyperloglog", "dense", sketch.as_bytes());
+}
+
+/// Arguments, and behind a line's end the string they work on.
+const BIT_FIELDS: [(&str, &[u8]); 4] = [
+    ("reads", b"GET u8 0 GET i64 #1 GET u63 70000\nsome string"),
+    ("writes", b"SET i5 100 -7 GET u4 #3 INCRBY u2 9 1\nabc"),
+    (
+        "overflows",
+        b"OVERFLOW SAT INCRBY u8 0 300 overflow fail set i3 4 9 OVERFLOW WRAP INCRBY i64 1 -9",
+    ),
+    ("wrong", b"GET u64 -1"),
+];
+
 /// The first byte says in pieces of how many bytes the rest arrives.
 const RESP: [(&str, &[u8]); 5] = [
-    ("pipeline", b"\x07*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\na\r\nb\0\r\n"),
+    (
+        "pipeline",
+        b"\x07*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\na\r\nb\0\r\n",
+    ),
     ("inline", b"\x03PING\r\nset k \"a b\\x41\\n\" 'it\\'s'\r\n"),
     ("empty", b"\x01*0\r\n*-1\r\n\r\n*1\r\n$0\r\n\r\n"),
     ("half", b"\x02*2\r\n$3\r\nGET\r\n$10\r\nabc"),
