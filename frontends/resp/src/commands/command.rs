@@ -3,7 +3,7 @@
 use ferrokit_redis::glob;
 
 use super::table::{self, CommandInfo, category, flag};
-use super::{Context, Handler, Outcome, Refusal};
+use super::{Context, Handler, Outcome, Refusal, docs};
 use crate::resp::Reply;
 
 const SUBCOMMAND: CommandInfo = CommandInfo {
@@ -171,33 +171,13 @@ fn write_key_specs(reply: &mut Reply, row: &CommandInfo) {
 pub(super) fn docs(cx: &mut Context<'_>) -> Outcome {
     if cx.args.len() == 2 {
         cx.reply.map(table::all().count());
-        table::all().for_each(|row| write_docs(cx.reply, row));
+        table::all().for_each(|row| docs::write(cx.reply, row));
         return Ok(());
     }
     let rows: Vec<_> = cx.args.from(2).filter_map(table::by_full_name).collect();
     cx.reply.map(rows.len());
-    rows.into_iter().for_each(|row| write_docs(cx.reply, row));
+    rows.into_iter().for_each(|row| docs::write(cx.reply, row));
     Ok(())
-}
-
-fn write_docs(reply: &mut Reply, row: &CommandInfo) {
-    reply.bulk(row.name.as_bytes());
-    reply.map(4 + usize::from(!row.subcommands.is_empty()));
-    let facts = [
-        ("summary", row.summary),
-        ("since", row.since),
-        ("group", row.group),
-        ("complexity", row.complexity),
-    ];
-    for (name, value) in facts {
-        reply.bulk(name.as_bytes());
-        reply.bulk(value.as_bytes());
-    }
-    if !row.subcommands.is_empty() {
-        reply.bulk(b"subcommands");
-        reply.map(row.subcommands.len());
-        row.subcommands.iter().for_each(|subcommand| write_docs(reply, subcommand));
-    }
 }
 
 /// COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN pattern].

@@ -12,6 +12,7 @@ mod config;
 mod connection;
 mod counters;
 mod databases;
+mod docs;
 mod expire_time;
 mod expiry;
 mod gate;

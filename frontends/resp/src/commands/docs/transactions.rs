@@ -1,0 +1,5 @@
+//! Documentation of transactions.
+
+use super::{Docs, takes};
+
+pub(super) const DOCS: &[Docs] = &[takes("watch", "key:key...")];
