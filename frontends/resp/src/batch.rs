@@ -9,6 +9,7 @@ use std::rc::Rc;
 use ferrokit_redis::{ClientId, Tally};
 
 use crate::commands::{self, Context};
+use crate::observe::Taken;
 use crate::resp::{Arguments, ParseLimits, Parsed, parse_within};
 use crate::session::Session;
 use crate::shared::special as shared_special;
@@ -47,6 +48,8 @@ pub(crate) struct Batch<'b> {
     mark: usize,
     /// How much of the unread input was run.
     pub(crate) offset: usize,
+    /// Where the last request that was run begins.
+    last: usize,
     pub(crate) commands: u64,
     /// How many of them were answered.
     pub(crate) replies: usize,
@@ -72,6 +75,7 @@ impl<'b> Batch<'b> {
             workspace,
             mark,
             offset: 0,
+            last: 0,
             commands: 0,
             replies: 0,
             has_pushes: false,
@@ -81,6 +85,29 @@ impl<'b> Batch<'b> {
     }
 
     pub(crate) async fn run(&mut self) -> Ran {
+        commands::begin_batch(&self.worker.shared, self.session);
+        let ran = self.run_all().await;
+        if let Some(taken) = commands::end_batch(&self.worker.shared, self.session) {
+            self.note_slow(taken);
+        }
+        ran
+    }
+
+    /// Takes note of the last command, which took long: its request is parsed once more.
+    #[cold]
+    fn note_slow(&mut self, taken: Taken) {
+        let Workspace { input, arguments, .. } = &mut *self.workspace;
+        let request = input.unread().get(self.last..).unwrap_or_default();
+        arguments.reset();
+        let limits = self.worker.shared.parse_limits();
+        if let Ok(Parsed::Request { .. }) = parse_within(&limits, request, arguments) {
+            let args = arguments.command(request);
+            commands::note_slow(&self.worker.shared, self.session, taken, args);
+        }
+        arguments.reset();
+    }
+
+    async fn run_all(&mut self) -> Ran {
         let mut limits = self.limits();
         loop {
             // Only what this batch wrote counts: replies the client does not take yet are no reason
@@ -121,12 +148,13 @@ impl<'b> Batch<'b> {
                 }
                 Ok(Parsed::Incomplete { needed }) => return Ran::All { needed },
                 Err(error) => {
-                    self.worker.stats().errors.add(1);
                     let text = match error {
                         _ if self.session.is_authenticated => error.text(),
                         error => error.text_unauthenticated(),
                     };
-                    self.workspace.reply.error(&format!("ERR {text}"));
+                    let text = format!("ERR {text}");
+                    self.worker.stats().count_errors(&text, 1);
+                    self.workspace.reply.error(&text);
                     return Ran::Over;
                 }
             }
@@ -156,6 +184,7 @@ impl<'b> Batch<'b> {
     async fn run_one(&mut self, len: usize) {
         let Workspace { input, arguments, reply, scratch, .. } = &mut *self.workspace;
         let request = arguments.command(input.unread().get(self.offset..).unwrap_or_default());
+        self.last = self.offset;
         self.offset += len;
         if request.is_empty() {
             return;
@@ -200,9 +229,8 @@ impl<'b> Batch<'b> {
         self.session.client.set_last_command("get");
         let client = ClientId(self.session.client.id);
         let mut db = shared.store.db(self.session.keyspace, client, &mut self.tally);
-        if let Err(errors) = commands::get_run(&mut db, reply, scratch, input.unread(), gets).await
-        {
-            self.worker.stats().errors.add(errors as u64);
+        if let Err(text) = commands::get_run(&mut db, reply, scratch, input.unread(), gets).await {
+            self.worker.stats().count_errors(&text, gets.len() as u64);
         }
         reply.set_limit(limit_bytes);
         let deferred = std::mem::take(&mut self.deferred);
@@ -213,6 +241,8 @@ impl<'b> Batch<'b> {
             gets.clear();
             return false;
         }
+        commands::count_gets(shared, self.session, gets.len());
+        self.last = self.offset;
         self.commands += gets.len() as u64;
         self.replies += gets.len();
         self.offset += deferred;

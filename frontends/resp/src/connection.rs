@@ -228,9 +228,10 @@ impl Connection {
         if let Err(error) = worker.shared.store.committed(tally.ticket).await {
             // None of them may be shown: each request gets the failure instead.
             workspace.reply.rewind(mark);
-            worker.stats().errors.add(replies as u64);
+            let text = engine_error_text(&error);
+            worker.stats().count_errors(&text, replies as u64);
             for _ in 0..replies {
-                workspace.reply.error(&engine_error_text(&error));
+                workspace.reply.error(&text);
             }
             if has_pushes {
                 // They are lost with the replies: a client that relies on them must start anew.

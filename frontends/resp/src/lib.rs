@@ -17,6 +17,7 @@
 //! | `monitor`, `pause` | MONITOR and CLIENT PAUSE |
 //! | `pubsub` | channels, patterns and their subscribers |
 //! | `output_limits` | how much output may wait, by class of client |
+//! | `observe` | how often, how long and how badly commands ran |
 //! | `raw` | the one unsafe step: a ring's descriptor in the runtime's poll |
 //! | `settings` | [`Settings`]: every parameter, from one table |
 //! | [`cli`] | the command line, and its description |
@@ -55,6 +56,7 @@ mod gather;
 mod input;
 pub mod logs;
 mod monitor;
+mod observe;
 mod output_limits;
 mod pause;
 mod pubsub;

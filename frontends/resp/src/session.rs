@@ -7,6 +7,7 @@ use ferrokit_engine::KeyspaceId;
 use crate::batch::GETS_MAX;
 use crate::client::Client;
 use crate::commands::Transacting;
+use crate::observe::Meter;
 use crate::pubsub::Subscriptions;
 
 /// Whether a client wants replies (CLIENT REPLY).
@@ -48,6 +49,8 @@ pub(crate) struct Session {
     pub(crate) transacting: Option<Box<Transacting>>,
     /// GETs that may be put off to be run together.
     pub(crate) gets_max: usize,
+    /// What its commands take.
+    pub(crate) meter: Meter,
     /// The connection ends after the replies written so far.
     pub(crate) is_closing: bool,
 }
@@ -65,6 +68,7 @@ impl Session {
             has_pushed: false,
             transacting: None,
             gets_max: GETS_MAX,
+            meter: Meter::default(),
             is_closing: false,
         }
     }

@@ -1,7 +1,7 @@
 //! [`Shared`]: what all workers share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ferrokit_engine::{Durability, Error, KvEngine, Result, UnixMillis};
@@ -11,10 +11,12 @@ use tokio::sync::Notify;
 
 use crate::client::{Client, flag};
 use crate::clients::Clients;
+use crate::commands;
 use crate::config::{AppendFsync, Config, Limits};
 use crate::data_limit::DataLimit;
 use crate::logs::Logs;
 use crate::monitor::Monitors;
+use crate::observe::{LatencyMonitor, SlowLog};
 use crate::pause::{Pause, Paused};
 use crate::pubsub::PubSub;
 use crate::resp::ParseLimits;
@@ -51,8 +53,13 @@ pub(crate) struct Shared {
     special: AtomicU32,
     pub(crate) cursors: ScanCursors,
     pub(crate) stats: Box<[WorkerStats]>,
+    pub(crate) slow_log: SlowLog,
+    pub(crate) latency: LatencyMonitor,
+    /// The expiry cycle runs; DEBUG SET-ACTIVE-EXPIRE stops it.
+    pub(crate) expires_actively: AtomicBool,
     /// 40 hexadecimal digits, new at each start.
     pub(crate) run_id: String,
+    replication_id: Mutex<String>,
     /// Seconds since the start, as of the last tick.
     pub(crate) uptime_secs: AtomicU64,
     /// Told once to whoever waits for the server to be asked to stop.
@@ -89,8 +96,12 @@ impl Shared {
             monitors: Monitors::default(),
             special: AtomicU32::new(0),
             cursors: ScanCursors::new(random() as u32),
-            stats: (0..workers).map(|_| WorkerStats::default()).collect(),
-            run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
+            stats: (0..workers).map(|_| WorkerStats::new(commands::by_number().len())).collect(),
+            slow_log: SlowLog::default(),
+            latency: LatencyMonitor::default(),
+            expires_actively: AtomicBool::new(true),
+            run_id: random_id(host),
+            replication_id: Mutex::new(random_id(host)),
             uptime_secs: AtomicU64::new(0),
             shutdown_requested: Notify::new(),
             stops: (0..workers).map(|_| Notify::new()).collect(),
@@ -141,6 +152,17 @@ impl Shared {
     pub(crate) fn paused(&self) -> Option<Paused> {
         let now = self.host.env.clock.monotonic();
         self.pause.check(now, || self.set_special(special::PAUSED, false))
+    }
+
+    /// What names the history of the data.
+    pub(crate) fn replication_id(&self) -> String {
+        self.replication_id.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Begins a history of another name.
+    pub(crate) fn change_replication_id(&self) {
+        let id = random_id(&self.host);
+        *self.replication_id.lock().unwrap_or_else(PoisonError::into_inner) = id;
     }
 
     /// The time expiry is reckoned from; it never goes back.
@@ -244,6 +266,12 @@ impl Shared {
     pub(crate) fn request_shutdown(&self) {
         self.shutdown_requested.notify_one();
     }
+}
+
+/// 40 hexadecimal digits.
+fn random_id(host: &Host) -> String {
+    let random = || host.env.random.next_u64();
+    format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32)
 }
 
 #[cfg(test)]

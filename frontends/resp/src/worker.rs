@@ -194,13 +194,21 @@ async fn keep_house(worker: Rc<Worker>) {
     let shared = &worker.shared;
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut commands_before = worker.stats().commands.get();
+    let stats = worker.stats();
+    let rates = [
+        (&stats.commands, &stats.commands_per_second),
+        (&stats.input_bytes, &stats.input_bytes_per_second),
+        (&stats.output_bytes, &stats.output_bytes_per_second),
+    ];
+    let mut before = rates.map(|(count, _)| count.get());
     let start = shared.host.env.clock.monotonic();
     loop {
         ticks.tick().await;
-        let commands = worker.stats().commands.get();
-        worker.stats().commands_per_second.set(commands.saturating_sub(commands_before));
-        commands_before = commands;
+        for ((count, rate), before) in rates.iter().zip(&mut before) {
+            let now = count.get();
+            rate.set(now.saturating_sub(*before));
+            *before = now;
+        }
         let now = (shared.host.env.clock.monotonic() - start).as_secs();
         shared.uptime_secs.fetch_max(now, Ordering::Relaxed);
         cut_off(&worker, shared.uptime());
@@ -222,7 +230,8 @@ async fn expire(worker: Rc<Worker>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(refusal) = shared.store.run_expiry_cycle(EXPIRY_BUDGET).await {
+        let is_active = shared.expires_actively.load(Ordering::Relaxed);
+        if is_active && let Err(refusal) = shared.store.run_expiry_cycle(EXPIRY_BUDGET).await {
             tracing::debug!(%refusal, "a step of the expiry cycle failed");
         }
         shared.measure_data();

@@ -287,5 +287,5 @@ fn random_bytes_harm_nobody() {
         }
     }
     server.client().check("PING", "+PONG\r\n");
-    assert_eq!(server.client().ask("INFO clients").text().lines().count(), 4);
+    assert!(server.client().ask("INFO clients").text().contains("connected_clients:"));
 }

@@ -3,14 +3,8 @@
 use ferrokit_redis::glob;
 
 use super::table::{self, CommandInfo, category, flag};
-use super::{Context, Handler, Outcome, Refusal, docs};
+use super::{Context, Handler, Outcome, Refusal, docs, help, key_specs};
 use crate::resp::Reply;
-
-const SUBCOMMAND: CommandInfo = CommandInfo {
-    flags: flag::LOADING | flag::STALE,
-    categories: category::CONNECTION,
-    ..CommandInfo::DEFAULT
-};
 
 pub(super) const ROWS: &[CommandInfo] = &[CommandInfo {
     name: "command",
@@ -25,49 +19,80 @@ pub(super) const ROWS: &[CommandInfo] = &[CommandInfo {
         CommandInfo {
             name: "command|count",
             arity: 2,
+            flags: flag::LOADING | flag::STALE,
+            categories: category::CONNECTION,
             since: "2.8.13",
             summary: "Returns a count of commands.",
             handler: Handler::CommandCount,
-            ..SUBCOMMAND
+            ..CommandInfo::DEFAULT
         },
         CommandInfo {
             name: "command|docs",
             arity: -2,
+            flags: flag::LOADING | flag::STALE,
+            categories: category::CONNECTION,
             tips: &["nondeterministic_output_order"],
             since: "7.0.0",
             complexity: "O(N) where N is the number of commands to look up",
             summary: "Returns documentary information about one, multiple or all commands.",
             handler: Handler::CommandDocs,
-            ..SUBCOMMAND
+            ..CommandInfo::DEFAULT
         },
         CommandInfo {
             name: "command|getkeys",
             arity: -3,
+            flags: flag::LOADING | flag::STALE,
+            categories: category::CONNECTION,
             since: "2.8.13",
             complexity: "O(N) where N is the number of arguments to the command",
             summary: "Extracts the key names from an arbitrary command.",
             handler: Handler::CommandGetKeys,
-            ..SUBCOMMAND
+            ..CommandInfo::DEFAULT
+        },
+        CommandInfo {
+            name: "command|getkeysandflags",
+            arity: -3,
+            flags: flag::LOADING | flag::STALE,
+            categories: category::CONNECTION,
+            since: "7.0.0",
+            complexity: "O(N) where N is the number of arguments to the command",
+            summary: "Extracts the key names and access flags for an arbitrary command.",
+            handler: Handler::CommandGetKeysAndFlags,
+            ..CommandInfo::DEFAULT
+        },
+        CommandInfo {
+            name: "command|help",
+            arity: 2,
+            flags: flag::LOADING | flag::STALE,
+            categories: category::CONNECTION,
+            since: "5.0.0",
+            summary: "Returns helpful text about the different subcommands.",
+            handler: Handler::CommandHelp,
+            ..CommandInfo::DEFAULT
         },
         CommandInfo {
             name: "command|info",
             arity: -2,
+            flags: flag::LOADING | flag::STALE,
+            categories: category::CONNECTION,
             tips: &["nondeterministic_output_order"],
             since: "2.8.13",
             complexity: "O(N) where N is the number of commands to look up",
             summary: "Returns information about one, multiple or all commands.",
             handler: Handler::CommandInfo,
-            ..SUBCOMMAND
+            ..CommandInfo::DEFAULT
         },
         CommandInfo {
             name: "command|list",
             arity: -2,
+            flags: flag::LOADING | flag::STALE,
+            categories: category::CONNECTION,
             tips: &["nondeterministic_output_order"],
             since: "7.0.0",
             complexity: "O(N) where N is the total number of Redis commands",
             summary: "Returns a list of command names.",
             handler: Handler::CommandList,
-            ..SUBCOMMAND
+            ..CommandInfo::DEFAULT
         },
     ],
     handler: Handler::Command,
@@ -115,7 +140,7 @@ fn write_info(reply: &mut Reply, row: &CommandInfo) {
     write_names(reply, row.all_categories(), category::NAMES);
     reply.set(row.tips.len());
     row.tips.iter().for_each(|tip| reply.bulk(tip.as_bytes()));
-    write_key_specs(reply, row);
+    key_specs::write(reply, row);
     match row.subcommands.len() {
         0 => reply.set(0),
         count => reply.array(count),
@@ -127,45 +152,6 @@ fn write_names(reply: &mut Reply, bits: u32, names: &[(u32, &str)]) {
     let set = names.iter().filter(|(bit, _)| bits & bit != 0);
     reply.set(set.clone().count());
     set.for_each(|(_, name)| reply.status(name));
-}
-
-fn write_key_specs(reply: &mut Reply, row: &CommandInfo) {
-    let keys = &row.keys;
-    reply.set(usize::from(keys.first > 0));
-    if keys.first == 0 {
-        return;
-    }
-    reply.map(3 + usize::from(keys.notes.is_some()));
-    if let Some(notes) = keys.notes {
-        reply.bulk(b"notes");
-        reply.bulk(notes.as_bytes());
-    }
-    reply.bulk(b"flags");
-    reply.set(keys.access.len());
-    keys.access.iter().for_each(|access| reply.status(access));
-    reply.bulk(b"begin_search");
-    reply.map(2);
-    reply.bulk(b"type");
-    reply.bulk(b"index");
-    reply.bulk(b"spec");
-    reply.map(1);
-    reply.bulk(b"index");
-    reply.count(keys.first);
-    reply.bulk(b"find_keys");
-    reply.map(2);
-    reply.bulk(b"type");
-    reply.bulk(b"range");
-    reply.bulk(b"spec");
-    reply.map(3);
-    reply.bulk(b"lastkey");
-    // Relative to the first key, unless it counts from the end.
-    let first = i64::try_from(keys.first).unwrap_or(i64::MAX);
-    let last = i64::from(keys.last);
-    reply.integer(if last < 0 { last } else { last - first });
-    reply.bulk(b"keystep");
-    reply.count(keys.step);
-    reply.bulk(b"limit");
-    reply.integer(0);
 }
 
 pub(super) fn docs(cx: &mut Context<'_>) -> Outcome {
@@ -217,22 +203,63 @@ pub(super) fn list(cx: &mut Context<'_>) -> Outcome {
 }
 
 pub(super) fn get_keys(cx: &mut Context<'_>) -> Outcome {
+    write_keys(cx, false)
+}
+
+pub(super) fn get_keys_and_flags(cx: &mut Context<'_>) -> Outcome {
+    write_keys(cx, true)
+}
+
+/// The keys of the request that follows, each with what is done with it if `with_access`.
+fn write_keys(cx: &mut Context<'_>, with_access: bool) -> Outcome {
+    let request = cx.args.tail(2);
     let invalid = || Refusal::text("ERR Invalid command specified");
-    let mut row = table::by_name(cx.args.at(2)).ok_or_else(invalid)?;
-    if let Some(name) = cx.args.get(3)
-        && !row.subcommands.is_empty()
-    {
-        row = table::subcommand(row, name).ok_or_else(invalid)?;
-    }
-    if row.keys.first == 0 {
+    let row = table::named_by(request).ok_or_else(invalid)?;
+    if !key_specs::has_keys(row) {
         return Err(Refusal::text("ERR The command has no key arguments"));
     }
-    let len = cx.args.len() - 2;
-    if !row.admits(len) {
+    if !row.admits(request.len()) {
         return Err(Refusal::text("ERR Invalid number of arguments specified for command"));
     }
-    let keys: Vec<&[u8]> = table::keys(row, cx.args.tail(2)).collect();
+    let keys = key_specs::find(row, request);
+    if keys.is_empty() {
+        return Err(Refusal::text("ERR Invalid arguments specified for command"));
+    }
     cx.reply.array(keys.len());
-    keys.into_iter().for_each(|key| cx.reply.bulk(key));
+    for (place, access) in keys {
+        if with_access {
+            cx.reply.array(2);
+        }
+        cx.reply.bulk(request.at(place));
+        if with_access {
+            key_specs::write_access(cx.reply, access);
+        }
+    }
+    Ok(())
+}
+
+const HELP: &[&str] = &[
+    "(no subcommand)",
+    "    Return details about all Redis commands.",
+    "COUNT",
+    "    Return the total number of commands in this Redis server.",
+    "LIST",
+    "    Return a list of all commands in this Redis server.",
+    "INFO [<command-name> ...]",
+    "    Return details about multiple Redis commands.",
+    "    If no command names are given, documentation details for all",
+    "    commands are returned.",
+    "DOCS [<command-name> ...]",
+    "    Return documentation details about multiple Redis commands.",
+    "    If no command names are given, documentation details for all",
+    "    commands are returned.",
+    "GETKEYS <full-command>",
+    "    Return the keys from a full Redis command.",
+    "GETKEYSANDFLAGS <full-command>",
+    "    Return the keys and the access flags from a full Redis command.",
+];
+
+pub(super) fn show_help(cx: &mut Context<'_>) -> Outcome {
+    help::write(cx.reply, "COMMAND", HELP);
     Ok(())
 }

@@ -5,30 +5,40 @@
 //! Handlers are async functions called through one `match`: one whose answers are ready runs
 //! through without a future being boxed.
 
+mod acl;
 mod bitmaps;
 mod client;
+mod cluster;
 mod command;
 mod config;
 mod connection;
 mod counters;
 mod databases;
+mod debug;
 mod docs;
 mod expire_time;
 mod expiry;
+mod functions;
 mod gate;
 mod help;
 mod hyperloglog;
 mod info;
+mod key_specs;
 mod keys;
 mod keyspace;
+mod latency;
 mod lcs;
+mod memory;
+mod metering;
 mod monitor;
 mod object;
 mod payloads;
 mod pubsub;
+mod replication;
 mod saves;
 mod scan;
 mod server;
+mod slow_log;
 mod sort;
 mod strings;
 mod table;
@@ -45,7 +55,9 @@ use crate::stats::WorkerStats;
 use crate::workspace::Scratch;
 
 pub(crate) use gate::is_paused;
+pub(crate) use metering::{begin_batch, count_gets, end_batch, note_slow};
 pub(crate) use strings::get_run;
+pub(crate) use table::by_number;
 use table::{CommandInfo, flag};
 pub(crate) use transactions::{Transacting, end as end_transaction};
 
@@ -123,6 +135,7 @@ pub(crate) async fn execute(cx: &mut Context<'_>) {
         }
     };
     if let Err(refusal) = outcome {
+        metering::count_rejected(cx);
         refuse(cx, mark, refusal);
     }
 }
@@ -130,7 +143,10 @@ pub(crate) async fn execute(cx: &mut Context<'_>) {
 /// Runs the command in hand, whose row was found, and writes its reply.
 async fn run(cx: &mut Context<'_>) {
     let mark = cx.reply.mark();
-    if let Err(refusal) = cx.info.handler.run(cx).await {
+    let timing = metering::begin(cx);
+    let outcome = cx.info.handler.run(cx).await;
+    metering::end(cx, &timing, &outcome);
+    if let Err(refusal) = outcome {
         refuse(cx, mark, refusal);
     }
     if cx.shared.special() & special::MONITORED != 0 {
@@ -150,9 +166,10 @@ async fn make_room(cx: &mut Context<'_>) -> Outcome {
 
 #[cold]
 fn refuse(cx: &mut Context<'_>, mark: usize, refusal: Refusal) {
-    cx.stats().errors.add(1);
+    let text = refusal.into_text();
+    cx.stats().count_errors(&text, 1);
     cx.reply.rewind(mark);
-    cx.reply.error(&refusal.into_text());
+    cx.reply.error(&text);
 }
 
 /// How much of an argument an error shows.
@@ -191,7 +208,13 @@ macro_rules! handlers {
 }
 
 handlers! {
+    AclCat => now acl::cat,
+    AclHelp => now acl::show_help,
+    AclList => now acl::list,
+    AclUsers => now acl::users,
+    AclWhoAmI => now acl::who_am_i,
     Append => op strings::append,
+    Auth => now connection::auth,
     BgRewriteAof => now saves::bg_rewrite_aof,
     BgSave => now saves::bg_save,
     BitCount => op bitmaps::bit_count,
@@ -200,8 +223,8 @@ handlers! {
     BitOp => boxed bitmaps::bit_op,
     BitPos => op bitmaps::bit_pos,
     ClientGetName => now client::get_name,
-    ClientId => now client::id,
     ClientHelp => now client::show_help,
+    ClientId => now client::id,
     ClientInfo => now client::peers::info,
     ClientKill => now client::peers::kill,
     ClientList => now client::peers::list,
@@ -213,10 +236,14 @@ handlers! {
     ClientSetName => now client::set_name,
     ClientUnblock => now client::peers::unblock,
     ClientUnpause => now client::peers::unpause,
+    ClusterHelp => now cluster::show_help,
+    ClusterOff => now cluster::off,
     Command => now command::all,
     CommandCount => now command::count,
     CommandDocs => now command::docs,
     CommandGetKeys => now command::get_keys,
+    CommandGetKeysAndFlags => now command::get_keys_and_flags,
+    CommandHelp => now command::show_help,
     CommandInfo => now command::info,
     CommandList => now command::list,
     ConfigGet => now config::get,
@@ -227,6 +254,7 @@ handlers! {
     Container => now command::container,
     Copy => boxed keys::copy,
     DbSize => op databases::db_size,
+    Debug => boxed debug::debug,
     Decr => op counters::decr,
     DecrBy => op counters::decr_by,
     Del => boxed keys::del,
@@ -240,6 +268,12 @@ handlers! {
     ExpireTime => op expiry::expire_time,
     FlushAll => boxed databases::flush_all,
     FlushDb => boxed databases::flush_db,
+    FunctionDelete => now functions::delete,
+    FunctionFlush => now functions::flush,
+    FunctionHelp => now functions::show_help,
+    FunctionKill => now functions::kill,
+    FunctionList => now functions::list,
+    FunctionStats => now functions::stats,
     Get => op strings::get,
     GetBit => op bitmaps::get_bit,
     GetDel => op strings::get_del,
@@ -253,18 +287,33 @@ handlers! {
     Info => boxed info::info,
     Keys => boxed keyspace::keys,
     LastSave => now saves::last_save,
+    LatencyDoctor => now latency::doctor,
+    LatencyGraph => now latency::graph,
+    LatencyHelp => now latency::show_help,
+    LatencyHistogram => now latency::histogram,
+    LatencyHistory => now latency::history,
+    LatencyLatest => now latency::latest,
+    LatencyReset => now latency::reset,
     Lcs => boxed lcs::lcs,
+    Lolwut => now server::lolwut,
+    MemoryDoctor => now memory::doctor,
+    MemoryHelp => now memory::show_help,
+    MemoryMallocStats => now memory::malloc_stats,
+    MemoryPurge => now memory::purge,
+    MemoryStats => boxed memory::stats,
+    MemoryUsage => boxed memory::usage,
     MGet => op strings::mget,
-    MSet => boxed strings::mset,
-    MSetNx => boxed strings::mset_nx,
     Monitor => now monitor::monitor,
     Move => boxed keys::move_key,
+    MSet => boxed strings::mset,
+    MSetNx => boxed strings::mset_nx,
     Multi => now transactions::multi,
     ObjectEncoding => op object::encoding,
     ObjectFreq => op object::freq,
     ObjectHelp => now object::show_help,
     ObjectIdleTime => op object::idle_time,
     ObjectRefCount => op object::ref_count,
+    Persist => op expiry::persist,
     PExpire => op expiry::pexpire,
     PExpireAt => op expiry::pexpire_at,
     PExpireTime => op expiry::pexpire_time,
@@ -273,11 +322,9 @@ handlers! {
     PfDebug => boxed hyperloglog::pf_debug,
     PfMerge => boxed hyperloglog::pf_merge,
     PfSelfTest => now hyperloglog::pf_self_test,
+    Ping => now connection::ping,
     PSetEx => op strings::pset_ex,
     PSubscribe => now pubsub::psubscribe,
-    PUnsubscribe => now pubsub::punsubscribe,
-    Persist => op expiry::persist,
-    Ping => now connection::ping,
     Pttl => op expiry::pttl,
     Publish => now pubsub::publish,
     PubSubChannels => now pubsub::channels,
@@ -286,16 +333,16 @@ handlers! {
     PubSubNumSub => now pubsub::num_sub,
     PubSubShardChannels => now pubsub::shard_channels,
     PubSubShardNumSub => now pubsub::shard_num_sub,
+    PUnsubscribe => now pubsub::punsubscribe,
+    Quit => now connection::quit,
     RandomKey => boxed keyspace::random_key,
     Rename => boxed keys::rename,
     RenameNx => boxed keys::rename_nx,
-    Quit => now connection::quit,
+    ReplicaOf => now replication::replica_of,
     Reset => now connection::reset,
-    Auth => now connection::auth,
     Restore => boxed payloads::restore,
-    SPublish => now pubsub::spublish,
-    SSubscribe => now pubsub::ssubscribe,
-    SUnsubscribe => now pubsub::sunsubscribe,
+    Role => now replication::role,
+    Save => boxed saves::save,
     Scan => boxed scan::scan,
     Select => now databases::select,
     Set => op strings::set,
@@ -303,18 +350,26 @@ handlers! {
     SetEx => op strings::set_ex,
     SetNx => op strings::set_nx,
     SetRange => op strings::set_range,
-    Save => boxed saves::save,
     Shutdown => boxed saves::shutdown,
+    SlowLogGet => now slow_log::get,
+    SlowLogHelp => now slow_log::show_help,
+    SlowLogLen => now slow_log::len,
+    SlowLogReset => now slow_log::reset,
     Sort => boxed sort::sort,
     SortRo => boxed sort::sort_ro,
+    SPublish => now pubsub::spublish,
+    SSubscribe => now pubsub::ssubscribe,
     StrLen => op strings::str_len,
     Subscribe => now pubsub::subscribe,
+    SUnsubscribe => now pubsub::sunsubscribe,
     SwapDb => boxed databases::swap_db,
-    Touch => op keys::touch,
     Time => now server::time,
+    Touch => op keys::touch,
     Ttl => op expiry::ttl,
     Type => op keys::key_type,
     Unsubscribe => now pubsub::unsubscribe,
     Unwatch => now transactions::unwatch,
+    Wait => now replication::wait,
+    WaitAof => boxed replication::wait_aof,
     Watch => boxed transactions::watch,
 }

@@ -1,5 +1,7 @@
 //! Strings: GET, SET and their like.
 
+use std::borrow::Cow;
+
 use ferrokit_engine::Entry;
 use ferrokit_redis::strings::{Condition, Expiry, SetOptions, StringEntry};
 use ferrokit_redis::{Db, ManyVisitor};
@@ -204,14 +206,15 @@ async fn get_one(db: &mut Db<'_>, reply: &mut Reply, key: &[u8]) -> Outcome {
 }
 
 /// Answers a run of GETs, whose keys lie at `gets` (start, length) in `input`, by one batched read:
-/// the engine overlaps their cache misses and device reads.
+/// the engine overlaps their cache misses and device reads. If that fails each of them gets the text
+/// that is returned.
 pub(crate) async fn get_run(
     db: &mut Db<'_>,
     reply: &mut Reply,
     scratch: &mut Scratch,
     input: &[u8],
     gets: &[(usize, usize)],
-) -> Result<(), usize> {
+) -> Result<(), Cow<'static, str>> {
     let mark = reply.mark();
     let key_at = |&(start, len): &(usize, usize)| input.get(start..start + len).unwrap_or_default();
     let outcome = if let [only] = gets {
@@ -229,7 +232,7 @@ pub(crate) async fn get_run(
     reply.rewind(mark);
     let text = refusal.into_text();
     gets.iter().for_each(|_| reply.error(&text));
-    Err(gets.len())
+    Err(text)
 }
 
 /// What is written for a key that holds no string.

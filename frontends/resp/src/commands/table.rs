@@ -10,9 +10,11 @@ use crate::resp::Command;
 
 /// A command, or a subcommand.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct CommandInfo {
+pub(crate) struct CommandInfo {
     /// In lower case; `container|subcommand` for a subcommand.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
+    /// Its own, from one on; given when the table is made.
+    pub(crate) number: u16,
     /// The number of arguments, the name included; `-n` is `n` or more.
     pub(super) arity: i32,
     /// Bits of [`flag`].
@@ -77,6 +79,10 @@ pub(super) mod flag {
     pub(crate) const MAY_REPLICATE: u32 = 1 << 13;
     pub(crate) const MOVABLE_KEYS: u32 = 1 << 14;
 
+    pub(crate) const NO_ASYNC_LOADING: u32 = 1 << 24;
+    /// It may harm: an option allows it. COMMAND does not show it.
+    pub(crate) const PROTECTED: u32 = 1 << 25;
+
     /// In the order COMMAND INFO gives them.
     pub(crate) const NAMES: &[(u32, &str)] = &[
         (WRITE, "write"),
@@ -87,9 +93,10 @@ pub(super) mod flag {
         (NOSCRIPT, "noscript"),
         (LOADING, "loading"),
         (STALE, "stale"),
-        (FAST, "fast"),
         (SKIP_SLOWLOG, "skip_slowlog"),
+        (FAST, "fast"),
         (NO_AUTH, "no_auth"),
+        (NO_ASYNC_LOADING, "no_async_loading"),
         (NO_MULTI, "no_multi"),
         (MOVABLE_KEYS, "movablekeys"),
         (ALLOW_BUSY, "allow_busy"),
@@ -150,6 +157,7 @@ impl CommandInfo {
     /// What a row says unless it says otherwise.
     pub(super) const DEFAULT: Self = Self {
         name: "",
+        number: 0,
         arity: 1,
         flags: 0,
         keys: Keys::NONE,
@@ -162,6 +170,11 @@ impl CommandInfo {
         subcommands: &[],
         handler: Handler::Ping,
     };
+
+    /// Its number, to look something up by.
+    pub(crate) fn index(&self) -> usize {
+        usize::from(self.number)
+    }
 
     /// Whether `len` arguments, the name included, are a right number.
     pub(super) fn admits(&self, len: usize) -> bool {
@@ -195,34 +208,68 @@ pub(super) const UNKNOWN: &CommandInfo = &CommandInfo { name: "NULL", ..CommandI
 
 /// All groups.
 const GROUPS: &[&[CommandInfo]] = &[
+    super::acl::ROWS,
     super::bitmaps::ROWS,
     super::client::ROWS,
+    super::cluster::ROWS,
     super::command::ROWS,
     super::config::ROWS,
     super::connection::ROWS,
     super::counters::ROWS,
     super::databases::ROWS,
+    super::debug::ROWS,
     super::expiry::ROWS,
+    super::functions::ROWS,
     super::hyperloglog::ROWS,
     super::info::ROWS,
     super::keys::ROWS,
     super::keyspace::ROWS,
+    super::latency::ROWS,
     super::lcs::ROWS,
+    super::memory::ROWS,
     super::monitor::ROWS,
     super::object::ROWS,
     super::payloads::ROWS,
     super::pubsub::ROWS,
+    super::replication::ROWS,
     super::saves::ROWS,
     super::scan::ROWS,
     super::server::ROWS,
+    super::slow_log::ROWS,
     super::sort::ROWS,
     super::strings::ROWS,
     super::transactions::ROWS,
 ];
 
+/// All rows, numbered, without subcommands; those are numbered behind their container.
+static ROWS: LazyLock<Box<[CommandInfo]>> = LazyLock::new(|| {
+    let mut last = 0;
+    let mut numbered = |row: &CommandInfo| {
+        last += 1;
+        CommandInfo { number: last, ..*row }
+    };
+    let rows = GROUPS.iter().flat_map(|rows| rows.iter()).map(|row| {
+        let row = numbered(row);
+        let subcommands = row.subcommands.iter().map(&mut numbered).collect::<Vec<_>>();
+        CommandInfo { subcommands: Vec::leak(subcommands), ..row }
+    });
+    rows.collect()
+});
+
+/// All rows by their numbers, subcommands among them; the first stands for none.
+static BY_NUMBER: LazyLock<Box<[&'static CommandInfo]>> = LazyLock::new(|| {
+    let rows = all().flat_map(|row| std::iter::once(row).chain(row.subcommands));
+    std::iter::once(UNKNOWN).chain(rows).collect()
+});
+
 /// All commands, without subcommands.
 pub(super) fn all() -> impl Iterator<Item = &'static CommandInfo> + Clone {
-    GROUPS.iter().flat_map(|rows| rows.iter())
+    ROWS.iter()
+}
+
+/// All commands and subcommands by their numbers; the first stands for none.
+pub(crate) fn by_number() -> &'static [&'static CommandInfo] {
+    &BY_NUMBER
 }
 
 /// The row a request is for.
@@ -238,6 +285,15 @@ pub(super) fn find(args: Command<'_>) -> Result<&'static CommandInfo, Refusal> {
         info = subcommand(info, name).ok_or_else(|| unknown_subcommand(info, name))?;
     }
     if info.admits(args.len()) { Ok(info) } else { Err(Refusal::wrong_arity(info.name)) }
+}
+
+/// The row a request is for, though it may not be of the right number of arguments.
+pub(super) fn named_by(args: Command<'_>) -> Option<&'static CommandInfo> {
+    let info = by_name(args.at(0))?;
+    match args.get(1) {
+        Some(name) if !info.subcommands.is_empty() => subcommand(info, name),
+        _ => Some(info),
+    }
 }
 
 /// The row of a command of that name, in any case.
@@ -373,6 +429,7 @@ mod tests {
             assert_eq!(by_name(upper.as_bytes()).map(|it| it.name), Some(info.name));
             for row in std::iter::once(info).chain(info.subcommands) {
                 assert!(!row.summary.is_empty() && row.arity != 0, "{}", row.name);
+                assert!(std::ptr::eq(by_number()[usize::from(row.number)], row), "{}", row.name);
                 assert_eq!(row.name, row.name.to_ascii_lowercase());
                 let has_keys = row.keys.first > 0;
                 assert_eq!(has_keys, !row.keys.access.is_empty(), "{}", row.name);
