@@ -170,6 +170,11 @@ impl Store {
         self.expiries.is_paused.store(is_paused, Ordering::Relaxed);
     }
 
+    /// Whether the cycle looks at a database.
+    pub fn may_expire(&self, keyspace: KeyspaceId) -> bool {
+        self.expiries.may_expire.load(Ordering::Acquire) & Expiries::bit(keyspace) != 0
+    }
+
     /// What is known of the expiries of a database.
     pub fn expiry_figures(&self, keyspace: KeyspaceId) -> ExpiryFigures {
         let rounds = self.expiries.rounds();
@@ -193,7 +198,7 @@ impl Store {
         }
         for id in 0..self.databases() {
             let keyspace = KeyspaceId(id);
-            if self.expiries.may_expire.load(Ordering::Acquire) & Expiries::bit(keyspace) != 0 {
+            if self.may_expire(keyspace) {
                 self.sweep_expiries(keyspace, budget).await?;
             }
         }
@@ -207,6 +212,13 @@ impl Store {
         if round.cursor.is_start() {
             // Whoever sets an expiry from here on sets the bit again.
             self.expiries.may_expire.fetch_and(!Expiries::bit(keyspace), Ordering::AcqRel);
+        }
+        // An engine may look at the places of all databases to find that one is empty.
+        if round.cursor.is_start() && self.engine().keyspace_len(keyspace).await?.entries == 0 {
+            if let Some(place) = self.expiries.rounds().get_mut(keyspace.0 as usize) {
+                *place = Round::default();
+            }
+            return Ok(());
         }
         let (now, keeps) = (self.now(), self.keeps_deadlines());
         let mut found: Vec<(Box<[u8]>, UnixMillis)> = Vec::new();

@@ -353,3 +353,24 @@ fn the_least_recently_used_key_goes_first_and_those_without_expiry_are_spared() 
     }
     assert_eq!(evicted, 20);
 }
+
+/// Databases without keys, or without expiries, cost nothing once that is known.
+#[test]
+fn the_cycle_leaves_alone_what_cannot_expire() {
+    let machine = SimMachine::new(7);
+    let (store, _) = store_on(&machine, "lsm:/data");
+    with(&store, async |db| db.set(b"k", b"v", None).await);
+    let figures = || store.expiry_figures(DB0).keys;
+    for _ in 0..3 {
+        block_on(store.run_expiry_cycle(100)).unwrap();
+    }
+    assert!(!store.may_expire(DB0) && !store.may_expire(KeyspaceId(7)));
+    let at = Some(UnixMillis(store.now().0 + 1000));
+    with(&store, async |db| db.set(b"k", b"v", at).await);
+    assert!(store.may_expire(DB0) && !store.may_expire(KeyspaceId(7)));
+    block_on(store.run_expiry_cycle(100)).unwrap();
+    assert_eq!((figures(), store.may_expire(DB0)), (1, true));
+    with(&store, async |db| db.flush().await);
+    block_on(store.run_expiry_cycle(100)).unwrap();
+    assert_eq!((figures(), store.may_expire(DB0)), (0, false));
+}
