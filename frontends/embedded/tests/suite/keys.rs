@@ -47,6 +47,8 @@ fn keys_expire(case: &Case) {
         kv.set("k", "v").await.unwrap();
         assert!(kv.expire("k", Duration::from_nanos(1)).await.unwrap());
         assert_eq!(kv.ttl("k").await.unwrap(), Ttl::Left(Duration::from_millis(1)));
+        assert!(kv.expire("k", Duration::from_nanos(1_000_001)).await.unwrap());
+        assert_eq!(kv.ttl("k").await.unwrap(), Ttl::Left(Duration::from_millis(2)));
         assert!(kv.persist("k").await.unwrap());
         assert!(!kv.persist("k").await.unwrap());
         pass(1000);

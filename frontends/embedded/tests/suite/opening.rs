@@ -72,6 +72,19 @@ fn an_engine_that_is_open_is_taken_and_what_does_not_go_with_it_refused() {
     }
 }
 
+/// The clock of expiry is the one given, for the engine and for what is above it.
+#[test]
+fn time_is_that_of_the_environment_given() {
+    let (machine, another) = (SimMachine::new(1), SimMachine::new(2));
+    let builder = Builder::new("memory:").host(machine.host()).env(another.host().env);
+    let kv = block_on(builder.open()).unwrap();
+    block_on(kv.set_ex("k", "v", Duration::from_secs(1))).unwrap();
+    machine.clock().advance(Duration::from_secs(9));
+    assert!(block_on(kv.exists("k")).unwrap());
+    another.clock().advance(Duration::from_secs(1));
+    assert!(!block_on(kv.exists("k")).unwrap());
+}
+
 #[test]
 fn the_longest_string_is_as_told() {
     let kv = block_on(Builder::new("memory:").string_bytes_max(4).open()).unwrap();

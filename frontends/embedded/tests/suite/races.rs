@@ -129,6 +129,31 @@ fn a_read_of_several_keys_is_of_one_moment() {
     );
 }
 
+/// A thing that is moved from key to key is always at one of them, and never at two.
+#[test]
+fn a_key_that_is_renamed_is_seen_once() {
+    race(
+        "rename",
+        |kv| {
+            for _ in 0..ROUNDS {
+                let mut moving = block_on(kv.transaction(["a", "b"]));
+                let (from, to) =
+                    if block_on(moving.exists("a")).unwrap() { ("a", "b") } else { ("b", "a") };
+                block_on(moving.del(from)).unwrap();
+                block_on(moving.set(to, "it")).unwrap();
+                block_on(moving.commit()).unwrap();
+                let places = block_on(kv.mget(["a", "b"])).unwrap();
+                assert_eq!(places.iter().flatten().count(), 1);
+            }
+        },
+        |kv| {
+            let mut keys = block_on(kv.keys().to_vec()).unwrap();
+            keys.dedup();
+            assert_eq!(keys.len(), 1);
+        },
+    );
+}
+
 /// A watcher on one thread sees the last of the writes on others; futures that are dropped half-way
 /// hold nothing back.
 #[test]
