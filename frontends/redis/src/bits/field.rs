@@ -44,8 +44,19 @@ impl FieldType {
     }
 
     /// A number to be set: for an unsigned field, a negative one counts as huge.
-    fn operand(self, number: i64) -> i128 {
-        if self.is_signed { i128::from(number) } else { i128::from(number as u64) }
+    ///
+    /// Redis takes how far a number is below the field's largest as 64 bits. Where it is farther,
+    /// the number counts as too large and saturates there.
+    fn operand(self, number: i64, overflow: Overflow) -> i128 {
+        if !self.is_signed {
+            return i128::from(number as u64);
+        }
+        let number = i128::from(number);
+        let is_too_far = self.bounds().1 - number > i128::from(i64::MAX);
+        if is_too_far && self.bits < 64 && overflow == Overflow::Saturate {
+            return i128::from(i64::MAX);
+        }
+        number
     }
 
     /// The number with these bits.
@@ -217,7 +228,7 @@ impl FieldProgram {
                     continue;
                 }
                 Action::Set { number, overflow } => {
-                    (overflow.fit(field.operand(number), field), true)
+                    (overflow.fit(field.operand(number, overflow), field), true)
                 }
                 Action::Add { delta, overflow } => {
                     (overflow.fit(i128::from(before) + i128::from(delta), field), false)
@@ -302,6 +313,10 @@ mod tests {
                 vec![Some(0x0008_0000_0000_0000), Some(i64::MAX)],
             ),
             ("GET u8 4294967288", vec![Some(0)]),
+            ("OVERFLOW SAT SET i8 0 -9223372036854775808 GET i8 0", vec![Some(-113), Some(127)]),
+            ("OVERFLOW SAT SET i8 0 -9223372036854775680 GET i8 0", vec![Some(127), Some(-128)]),
+            ("OVERFLOW SAT INCRBY i8 0 -9223372036854775808", vec![Some(-128)]),
+            ("SET i8 0 -9223372036854775808 GET i8 0", vec![Some(-128), Some(0)]),
         ] {
             assert_eq!(run(&mut value, text), expected, "{text}");
         }
