@@ -23,6 +23,9 @@
 //! | [`cli`] | the command line, and its description |
 //! | [`start_up`] | from a command line to a [`Config`] |
 //! | [`logs`] | where the log goes, and how much of it |
+//! | `listening` | the sockets that clients connect to |
+//! | `metrics` | `/metrics` and `/health` over HTTP |
+//! | [`supervisor`] | what systemd is told |
 //! | `saves` | checkpoints of the engine, in the place of Redis' dumps |
 //! | `shutdown` | how the server ends |
 //! | `scan_cursors` | integer cursors of SCAN over the engine's opaque ones |
@@ -54,7 +57,9 @@ mod data_limit;
 mod exchange;
 mod gather;
 mod input;
+mod listening;
 pub mod logs;
+mod metrics;
 mod monitor;
 mod observe;
 mod output_limits;
@@ -73,6 +78,7 @@ mod shared;
 mod shutdown;
 pub mod start_up;
 mod stats;
+pub mod supervisor;
 mod worker;
 mod workspace;
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use ferrokit_engine::{Error, Result};
 use ferrokit_server::cli::{self, Invocation};
 use ferrokit_server::logs::Logs;
+use ferrokit_server::supervisor::Supervisor;
 use ferrokit_server::{Server, StopSignal, start_up};
 use ferrokit_storage::Host;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -60,6 +61,7 @@ fn serve(line: &cli::CommandLine) -> Result<()> {
         let _inside = runtime.enter();
         Signals::new().map_err(|error| Error::io("server.signals", error))?
     };
+    let mut supervisor = Supervisor::new(&config.settings)?;
     let server = Server::start(&host, &config)?;
     // Scripts wait for this line and take the port from it: the README promises its beginning.
     tracing::info!(
@@ -70,6 +72,7 @@ fn serve(line: &cli::CommandLine) -> Result<()> {
         workers = server.workers(),
         "ready to accept connections"
     );
+    supervisor.ready()?;
     let reason = runtime.block_on(async {
         loop {
             let signal = tokio::select! {
@@ -82,6 +85,7 @@ fn serve(line: &cli::CommandLine) -> Result<()> {
         }
     });
     tracing::info!(reason, "stopping");
+    supervisor.stopping();
     server.shutdown()?;
     tracing::info!("stopped");
     Ok(())

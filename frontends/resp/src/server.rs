@@ -1,16 +1,15 @@
 //! [`Server`]: starts the workers, stops them, closes the engine.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::num::NonZeroUsize;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use ferrokit_engine::{Capabilities, Durability, Error, ErrorKind, KvEngine, Result};
+use ferrokit_engine::{Capabilities, Durability, Error, KvEngine, Result};
 use ferrokit_storage::Host;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{AppendFsync, Config};
-use crate::settings::Settings;
+use crate::listening::{Listeners, Listening, listen};
+use crate::metrics::{MetricsServer, MetricsSocket};
 use crate::shared::Shared;
 use crate::worker;
 
@@ -40,6 +39,7 @@ impl StopSignal {
 pub struct Server {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    metrics: Option<MetricsServer>,
 }
 
 impl Server {
@@ -50,8 +50,9 @@ impl Server {
     /// `InvalidArgument` for an address that cannot be listened on, saying what to do.
     pub fn start(host: &Host, config: &Config) -> Result<Self> {
         let listeners = listen(&config.settings)?;
+        let metrics = MetricsSocket::bind(&config.settings.metrics_addr.to_text())?;
         let engine = ferrokit_engines::open(host, &config.settings.engine.to_text())?;
-        match Self::serve(host, config, Arc::clone(&engine), listeners) {
+        match Self::serve(host, config, Arc::clone(&engine), listeners, metrics) {
             Ok(server) => Ok(server),
             Err(error) => {
                 // The first error is the one to tell.
@@ -66,8 +67,9 @@ impl Server {
         config: &Config,
         engine: Arc<dyn KvEngine>,
         listeners: Listeners,
+        metrics: Option<MetricsSocket>,
     ) -> Result<Self> {
-        let Listeners { port, per_worker } = listeners;
+        let workers = listeners.per_worker.len();
         let settings = &config.settings;
         let clients = usize::try_from(settings.maxclients.get()).unwrap_or(usize::MAX);
         let allowed = clients_within_descriptors(clients);
@@ -79,17 +81,17 @@ impl Server {
         }
         // What was left open is settled now: CONFIG GET shows what holds.
         settings.settle("maxclients", &allowed.to_string())?;
-        settings.settle("port", &port.to_string())?;
-        settings.settle("io-threads", &per_worker.len().to_string())?;
+        settings.settle("port", &listeners.port.to_string())?;
+        settings.settle("io-threads", &workers.to_string())?;
         settle_durability(config, engine.capabilities())?;
-        let shared = Arc::new(Shared::new(engine, host, config, per_worker.len()));
+        let shared = Arc::new(Shared::new(engine, host, config, Listening::new(listeners)));
         shared.apply_durability()?;
         shared.apply_string_limit();
         shared.apply_sketch_limit();
-        let mut server = Self { shared, threads: Vec::new() };
-        for (index, listeners) in per_worker.into_iter().enumerate() {
+        let mut server = Self { shared, threads: Vec::new(), metrics: None };
+        for index in 0..workers {
             let shared = Arc::clone(&server.shared);
-            let body = Box::new(move || worker::run(shared, index, listeners));
+            let body = Box::new(move || worker::run(shared, index));
             match host.env.spawner.spawn(&format!("ferrokit-worker-{index}"), body) {
                 Ok(thread) => server.threads.push(thread),
                 Err(error) => {
@@ -98,7 +100,15 @@ impl Server {
                 }
             }
         }
+        // On failure the server is dropped, and its workers with it.
+        server.metrics =
+            metrics.map(|socket| socket.serve(Arc::clone(&server.shared))).transpose()?;
         Ok(server)
+    }
+
+    /// Where metrics are served, if they are.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|metrics| metrics.address)
     }
 
     /// The port it listens on.
@@ -153,6 +163,9 @@ impl Server {
                 tracing::error!("a worker panicked");
             }
         }
+        if let Some(metrics) = self.metrics.take() {
+            metrics.stop();
+        }
     }
 }
 
@@ -160,11 +173,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop_workers();
     }
-}
-
-struct Listeners {
-    port: u16,
-    per_worker: Vec<Vec<TcpListener>>,
 }
 
 /// An engine that keeps nothing logs nothing, unless that was demanded.
@@ -178,81 +186,6 @@ fn settle_durability(config: &Config, capabilities: &Capabilities) -> Result<()>
         tracing::warn!(engine, "data is not durable: writes are kept in memory only");
     }
     Ok(())
-}
-
-/// One listening socket per worker and address, all on one port.
-fn listen(settings: &Settings) -> Result<Listeners> {
-    let workers = match usize::try_from(settings.io_threads.get()) {
-        Ok(0) | Err(_) => default_workers(),
-        Ok(workers) => workers,
-    };
-    let mut port = u16::try_from(settings.port.get()).unwrap_or(0);
-    let mut addresses = Vec::new();
-    for bind_address in &settings.bind.get().0 {
-        // SO_REUSEPORT would let a second server share the port in silence: a socket without it
-        // finds out whether anyone listens. With port 0 the first also picks the port.
-        let probe = match bind(bind_address.address, port, false) {
-            Err(error) if bind_address.is_optional && error.kind() != ErrorKind::Locked => continue,
-            probe => probe?,
-        };
-        addresses.push(bind_address.address);
-        if let Some(bound) = probe.local_addr().ok().and_then(|address| address.as_socket()) {
-            port = bound.port();
-        }
-    }
-    if addresses.is_empty() {
-        return Err(Error::invalid("server.listen", "no address to listen on; give --bind"));
-    }
-    let backlog = i32::try_from(settings.tcp_backlog.get()).unwrap_or(i32::MAX);
-    let mut per_worker = Vec::with_capacity(workers);
-    for _ in 0..workers {
-        let mut listeners = Vec::with_capacity(addresses.len());
-        for &address in &addresses {
-            let socket = bind(address, port, true)?;
-            let failed = |error| cannot_listen(address, port, error);
-            socket.listen(backlog).map_err(failed)?;
-            socket.set_nonblocking(true).map_err(failed)?;
-            listeners.push(TcpListener::from(socket));
-        }
-        per_worker.push(listeners);
-    }
-    Ok(Listeners { port, per_worker })
-}
-
-fn bind(address: IpAddr, port: u16, shares_port: bool) -> Result<Socket> {
-    let at = SocketAddr::new(address, port);
-    let bound = || {
-        let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(shares_port)?;
-        socket.bind(&at.into())?;
-        Ok(socket)
-    };
-    bound().map_err(|error| cannot_listen(address, port, error))
-}
-
-fn cannot_listen(address: IpAddr, port: u16, error: std::io::Error) -> Error {
-    let (kind, advice) = match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            (ErrorKind::Locked, "another process listens there; choose another --port")
-        }
-        std::io::ErrorKind::AddrNotAvailable => {
-            (ErrorKind::InvalidArgument, "the machine has no such address; choose another --bind")
-        }
-        std::io::ErrorKind::PermissionDenied => {
-            (ErrorKind::InvalidArgument, "the system does not allow it; choose a --port above 1023")
-        }
-        _ => (ErrorKind::Io, "choose another --bind or --port"),
-    };
-    let at = SocketAddr::new(address, port);
-    Error::new(kind, "server.listen", format!("{at}: {advice}")).with_source(error)
-}
-
-fn default_workers() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// Raises the limit of open descriptors for so many clients; how many it allows.

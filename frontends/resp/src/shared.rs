@@ -14,6 +14,7 @@ use crate::clients::Clients;
 use crate::commands;
 use crate::config::{AppendFsync, Config, Limits};
 use crate::data_limit::DataLimit;
+use crate::listening::Listening;
 use crate::logs::Logs;
 use crate::monitor::Monitors;
 use crate::observe::{LatencyMonitor, SlowLog};
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) host: Host,
     pub(crate) settings: Arc<Settings>,
     pub(crate) logs: Logs,
+    pub(crate) listening: Listening,
     pub(crate) saves: Arc<Saves>,
     pub(crate) shutdowns: Shutdowns,
     pub(crate) limits: Limits,
@@ -75,13 +77,15 @@ impl Shared {
         engine: Arc<dyn KvEngine>,
         host: &Host,
         config: &Config,
-        workers: usize,
+        listening: Listening,
     ) -> Self {
+        let workers = listening.workers();
         let random = || host.env.random.next_u64();
         let settings = Arc::clone(&config.settings);
         let databases = u32::try_from(settings.databases.get()).unwrap_or(1);
         Self {
             store: Store::new(Arc::clone(&engine), &host.env).limited_to(databases),
+            listening,
             saves: Arc::new(Saves::new(Arc::clone(&engine), host)),
             shutdowns: Shutdowns::default(),
             engine,
@@ -284,7 +288,7 @@ mod tests {
     fn on(machine: &SimMachine) -> Shared {
         let host = machine.host();
         let engine = ferrokit_engines::open(&host, "lsm:/data").unwrap();
-        let shared = Shared::new(engine, &host, &Config::default(), 1);
+        let shared = Shared::new(engine, &host, &Config::default(), Listening::nowhere(1));
         set(&shared, "everysec").unwrap();
         shared
     }

@@ -15,7 +15,7 @@ use ferrokit_storage::ThreadIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use crate::auth;
 use crate::client::{Client, Ending, Ends, flag};
@@ -59,7 +59,7 @@ impl Worker {
 }
 
 /// Runs a worker on this thread until the server stops.
-pub(crate) fn run(shared: Arc<Shared>, index: usize, listeners: Vec<StdListener>) {
+pub(crate) fn run(shared: Arc<Shared>, index: usize) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -74,10 +74,10 @@ pub(crate) fn run(shared: Arc<Shared>, index: usize, listeners: Vec<StdListener>
         left: Notify::new(),
     });
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(worker, listeners));
+    local.block_on(&runtime, serve(worker));
 }
 
-async fn serve(worker: Rc<Worker>, listeners: Vec<StdListener>) {
+async fn serve(worker: Rc<Worker>) {
     match worker.shared.host.fs.register_thread() {
         Ok(Some(ring)) => {
             spawn_local(drive(ring));
@@ -85,21 +85,19 @@ async fn serve(worker: Rc<Worker>, listeners: Vec<StdListener>) {
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, "a worker goes without a ring of its own"),
     }
+    let housekeeping = spawn_local(keep_house(Rc::clone(&worker)));
+    let expiring = spawn_local(expire(Rc::clone(&worker)));
     let mut accepting = Vec::new();
-    for listener in listeners {
-        match TcpListener::from_std(listener) {
-            Ok(listener) => accepting.push(spawn_local(accept(listener, Rc::clone(&worker)))),
-            Err(error) => {
-                tracing::error!(%error, "a worker cannot listen; stopping");
-                worker.shared.request_shutdown();
+    loop {
+        tokio::select! {
+            () = worker.shared.stops[worker.index].notified() => break,
+            listeners = worker.shared.listening.next(worker.index) => {
+                accepting.iter().for_each(JoinHandle::abort);
+                accepting = accept_from(listeners, &worker);
             }
         }
     }
-    let housekeeping = spawn_local(keep_house(Rc::clone(&worker)));
-    let expiring = spawn_local(expire(Rc::clone(&worker)));
-    worker.shared.stops[worker.index].notified().await;
-
-    accepting.iter().for_each(tokio::task::JoinHandle::abort);
+    accepting.iter().for_each(JoinHandle::abort);
     let grace = Duration::from_secs(worker.shared.settings.shutdown_timeout.get_unsigned());
     worker.shared.clients.for_each_of(worker.index, |client| client.end(Ending::Finish));
     let gone = async {
@@ -112,6 +110,21 @@ async fn serve(worker: Rc<Worker>, listeners: Vec<StdListener>) {
     }
     housekeeping.abort();
     expiring.abort();
+}
+
+/// Accepts from now on from these.
+fn accept_from(listeners: Vec<StdListener>, worker: &Rc<Worker>) -> Vec<JoinHandle<()>> {
+    let mut accepting = Vec::new();
+    for listener in listeners {
+        match TcpListener::from_std(listener) {
+            Ok(listener) => accepting.push(spawn_local(accept(listener, Rc::clone(worker)))),
+            Err(error) => {
+                tracing::error!(%error, "a worker cannot listen; stopping");
+                worker.shared.request_shutdown();
+            }
+        }
+    }
+    accepting
 }
 
 async fn accept(listener: TcpListener, worker: Rc<Worker>) {

@@ -101,7 +101,7 @@ fn config_set_takes_all_or_nothing() {
     client.check("CONFIG SET timeout 7 MaxMemory 1gb slowlog-max-len 5", OK);
     assert_eq!(value(&mut client, "timeout"), "7");
     assert_eq!(value(&mut client, "maxmemory"), "1073741824");
-    for wrong in ["maxmemory x", "nope 1", "port 1", "timeout 9", "maxclients 1000000000"] {
+    for wrong in ["maxmemory x", "nope 1", "databases 1", "timeout 9", "maxclients 1000000000"] {
         let reply = client.ask(&format!("CONFIG SET timeout 8 slowlog-max-len 6 {wrong}"));
         assert!(matches!(reply, Value::Error(_)), "{wrong}: {reply:?}");
         assert_eq!(value(&mut client, "timeout"), "7", "{wrong}");

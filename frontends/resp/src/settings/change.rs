@@ -14,6 +14,28 @@ pub(crate) enum Change {
     Applied(fn(&Shared) -> Result<(), Problem>),
 }
 
+/// Listens at another port.
+pub(super) fn port(shared: &Shared) -> Result<(), Problem> {
+    listen(shared, "Unable to listen on this port. Check server logs.")
+}
+
+/// Listens at other addresses.
+pub(super) fn bind(shared: &Shared) -> Result<(), Problem> {
+    listen(shared, "Failed to bind to specified addresses.")
+}
+
+fn listen(shared: &Shared, refusal: &'static str) -> Result<(), Problem> {
+    let port = shared.listening.change(&shared.settings).map_err(|error| {
+        tracing::warn!(%error, "the server listens where it did");
+        refusal
+    })?;
+    if let (Some(port), Some(row)) = (port, super::row(b"port")) {
+        // 0 has become a free one.
+        shared.settings.assign(row, &[port.to_string().as_bytes()])?;
+    }
+    Ok(())
+}
+
 /// More clients need more descriptors.
 pub(super) fn max_clients(shared: &Shared) -> Result<(), Problem> {
     let wanted = usize::try_from(shared.settings.maxclients.get_unsigned()).unwrap_or(usize::MAX);
@@ -84,4 +106,11 @@ pub(super) fn sketch_limit(shared: &Shared) -> Result<(), Problem> {
 pub(super) fn log_level(shared: &Shared) -> Result<(), Problem> {
     shared.logs.set_level(shared.settings.loglevel.get());
     Ok(())
+}
+
+pub(super) fn check_socket_address(address: &[u8]) -> Result<(), Problem> {
+    let is_address = address.is_empty()
+        || std::str::from_utf8(address)
+            .is_ok_and(|address| address.parse::<std::net::SocketAddr>().is_ok());
+    if is_address { Ok(()) } else { Err("argument must be an address and a port, or empty".into()) }
 }

@@ -69,6 +69,13 @@ alternatives! {
         Uring = "uring",
         Threads = "threads",
     }
+    /// `supervised`: whether systemd is told of readiness.
+    Supervised {
+        /// If it asks for it.
+        Auto = "auto",
+        Systemd = "systemd",
+        No = "no",
+    }
     /// Who may use what can do harm: `enable-debug-command`, `enable-protected-configs`.
     Access {
         No = "no",

@@ -158,6 +158,11 @@ static FOREIGN: &[Foreign] = &[
         ..REFUSED
     },
     Foreign { names: &["acllog-max-len"], why: "there are no access lists", ..TUNING },
+    Foreign {
+        names: &["unixsocket", "unixsocketperm"],
+        why: "there are no Unix sockets; clients connect to bind and port",
+        ..REFUSED
+    },
     Foreign { names: &["rename-command"], why: "commands keep their names", ..REFUSED },
     Foreign {
         names: &["loadmodule", "enable-module-command"],

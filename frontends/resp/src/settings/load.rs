@@ -4,6 +4,9 @@
 //! the command line. Only `save` adds up, as in Redis: its first line replaces the default, further
 //! ones add to it, and an empty one clears it.
 
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+
 use ferrokit_engine::{Error, Result};
 
 use super::foreign::{self, Foreign};
@@ -12,6 +15,8 @@ use super::{Row, Settings, row};
 
 /// Files that include each other are followed so deep.
 const INCLUDE_DEPTH_MAX: usize = 16;
+/// A file of parameters is not longer.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// Where a line comes from, for errors.
 #[derive(Debug, Clone)]
@@ -49,11 +54,24 @@ pub(crate) struct Loader<'s> {
     pub(crate) without_effect: Vec<String>,
     /// Parameters that were given a value.
     pub(crate) given: Vec<&'static str>,
+    /// Other files may be read.
+    may_include: bool,
 }
 
 impl<'s> Loader<'s> {
     pub(crate) fn new(settings: &'s Settings) -> Self {
-        Self { settings, has_save: false, without_effect: Vec::new(), given: Vec::new() }
+        Self {
+            settings,
+            has_save: false,
+            without_effect: Vec::new(),
+            given: Vec::new(),
+            may_include: true,
+        }
+    }
+
+    /// One that reads no file: an `include` is refused.
+    pub(crate) fn of_text(settings: &'s Settings) -> Self {
+        Self { may_include: false, ..Self::new(settings) }
     }
 
     /// Takes a file by its name: TOML if it ends so, the syntax of redis.conf otherwise.
@@ -65,24 +83,24 @@ impl<'s> Loader<'s> {
         if depth > INCLUDE_DEPTH_MAX {
             return Err(refused(format!("{path}: includes are nested too deep; is it a circle?")));
         }
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = read(path).map_err(|error| {
             refused(format!("{path}: the configuration file cannot be read: {error}"))
         })?;
-        if path.to_ascii_lowercase().ends_with(".toml") {
-            return super::toml::lines(path, &text)?.into_iter().try_for_each(|(line, words)| {
-                let origin = Origin::File { name: path.to_owned(), line };
-                self.line(&words, &origin)
-            });
-        }
         self.text_at(path, &text, depth)
     }
 
-    /// Takes the lines of a text in the syntax of redis.conf.
+    /// Takes the lines of a text: TOML if its name ends so, the syntax of redis.conf otherwise.
     pub(crate) fn text(&mut self, name: &str, text: &str) -> Result<()> {
         self.text_at(name, text, 0)
     }
 
     fn text_at(&mut self, name: &str, text: &str, depth: usize) -> Result<()> {
+        if is_toml(name) {
+            return super::toml::lines(name, text)?.into_iter().try_for_each(|(line, words)| {
+                let origin = Origin::File { name: name.to_owned(), line };
+                self.line(&words, &origin)
+            });
+        }
         for (index, line) in text.lines().enumerate() {
             let line = line.trim_ascii();
             if line.is_empty() || line.starts_with('#') {
@@ -94,6 +112,9 @@ impl<'s> Loader<'s> {
             })?;
             let origin = Origin::File { name: name.to_owned(), line: index + 1 };
             match words.as_slice() {
+                [word, ..] if word.eq_ignore_ascii_case(b"include") && !self.may_include => {
+                    return Err(refused(format!("{}: no file is read here", origin.of("include"))));
+                }
                 [word, path] if word.eq_ignore_ascii_case(b"include") => {
                     self.file_at(&String::from_utf8_lossy(path), depth + 1)?;
                 }
@@ -166,6 +187,21 @@ impl<'s> Loader<'s> {
             refused(format!("{} '{said}': {problem}", origin.of(row.name)))
         })
     }
+}
+
+/// Whether a file of that name holds TOML.
+pub(super) fn is_toml(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(".toml")
+}
+
+fn read(path: &str) -> io::Result<String> {
+    let mut text = String::new();
+    let file = OpenOptions::new().read(true).open(path)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other("it is larger than 16 MiB"));
+    }
+    Ok(text)
 }
 
 pub(crate) fn refused(text: String) -> Error {

@@ -138,6 +138,28 @@ impl Settings {
         same.map_or(value, |it| it.configured.clone())
     }
 
+    /// Takes the text of a configuration file: TOML if its name ends so, the syntax of redis.conf
+    /// otherwise, without `include`.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, saying what is wrong in which line.
+    pub fn read(&self, name: &str, text: &str) -> Result<()> {
+        load::Loader::of_text(self).text(name, text)
+    }
+
+    /// The text of a configuration file with the values that hold now, as CONFIG REWRITE writes it.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for TOML that is none, or a value it cannot hold.
+    pub fn rewritten(&self, name: &str, text: &str) -> Result<String> {
+        rewrite::text(self, name, text)
+    }
+
+    /// Names and values of all parameters.
+    pub fn all(&self) -> Vec<(&'static str, Vec<u8>)> {
+        ROWS.iter().map(|row| (row.name, self.show(row))).collect()
+    }
+
     /// CONFIG REWRITE writes to the file of that absolute path.
     pub(crate) fn set_file(&self, path: String) {
         // There is one file, named on the command line.

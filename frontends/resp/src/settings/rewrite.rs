@@ -13,6 +13,7 @@ use ferrokit_storage::{Fs, OpenMode};
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use super::cell::{Cell, Hint};
+use super::load::is_toml;
 use super::words::{of_value, push_quoted, split_line};
 use super::{ROWS, Row, Settings, row};
 
@@ -24,12 +25,12 @@ pub(crate) async fn rewrite(settings: &Settings, fs: &dyn Fs, path: &str) -> Res
     let failed = |error| Error::io("config.rewrite", error);
     let old = std::fs::read_to_string(path).map_err(failed)?;
     let permissions = std::fs::metadata(path).map_err(failed)?.permissions();
-    let new = if path.to_ascii_lowercase().ends_with(".toml") {
-        toml_text(settings, &old)?
-    } else {
-        conf_text(settings, &old)
-    };
-    replace(fs, path, new.into_bytes(), &permissions).await
+    replace(fs, path, text(settings, path, &old)?.into_bytes(), &permissions).await
+}
+
+/// The text of a file of that name, with the values.
+pub(super) fn text(settings: &Settings, name: &str, old: &str) -> Result<String> {
+    if is_toml(name) { toml_text(settings, old) } else { Ok(conf_text(settings, old)) }
 }
 
 /// Unlike a new file, the replacement must never be readable to more people than the old one.
@@ -154,4 +155,50 @@ fn toml_value(cell: &dyn Cell, value: &[u8]) -> Option<Value> {
         },
         _ => Value::from(text),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A line of redis.conf: one that may be right, or anything.
+    fn line() -> impl Strategy<Value = String> {
+        let names: Vec<&str> = ROWS.iter().flat_map(|row| row.names()).collect();
+        let value = prop_oneof![
+            Just("yes".to_owned()),
+            Just("1 2".to_owned()),
+            Just("\"\"".to_owned()),
+            "[0-9]{1,6}(mb|k)?",
+            "[a-zKEA$]{1,5}",
+            "\"[ -!#-\\[\\]-~é]{0,8}\"",
+        ];
+        let right = (proptest::sample::select(names), value)
+            .prop_map(|(name, value)| format!("{name} {value}"));
+        let anything = prop_oneof!["#?[ -~]{0,12}", Just(String::new())];
+        prop_oneof![4 => right, 1 => anything]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn what_is_written_is_read_and_says_the_same(
+            lines in proptest::collection::vec(line(), 0..6),
+            is_conf in any::<bool>(),
+        ) {
+            let settings = Settings::default();
+            // Lines that are refused are left out.
+            let is_right = |line: &&String| Settings::default().read("a.conf", line).is_ok();
+            let right: Vec<&str> = lines.iter().filter(is_right).map(String::as_str).collect();
+            let text = right.join("\n");
+            prop_assume!(settings.read("a.conf", &text).is_ok());
+            let (name, old) = if is_conf { ("a.conf", text.as_str()) } else { ("a.toml", "") };
+            let rewritten = settings.rewritten(name, old).unwrap();
+            let again = Settings::default();
+            again.read(name, &rewritten).unwrap();
+            prop_assert_eq!(again.all(), settings.all(), "{:?}", rewritten);
+        }
+    }
 }

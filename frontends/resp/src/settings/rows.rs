@@ -4,7 +4,7 @@ use ferrokit_redis::EvictionPolicy;
 
 use super::cell::{Choice, Constant, Memory, Number, Switch, Text};
 use super::change::{self, Change};
-use super::choices::{Access, Io, LogFormat, LogLevel};
+use super::choices::{Access, Io, LogFormat, LogLevel, Supervised};
 use super::list::{Bind, KeyEvents, List, Percentiles, SavePoints};
 use super::{Row, Settings};
 use crate::config::AppendFsync;
@@ -46,9 +46,9 @@ macro_rules! settings {
 
 settings! {
     /// The TCP port; 0 takes a free one.
-    "port" Change::AtStart, port: Number = Number::new(6379, 0, 65535);
+    "port" Change::Applied(change::port), port: Number = Number::new(6379, 0, 65535);
     /// Addresses to listen on; * and ::* are all, a minus in front allows that there is no such one.
-    "bind" Change::AtStart, bind: List<Bind> = List::new(Bind::local());
+    "bind" Change::Applied(change::bind), bind: List<Bind> = List::new(Bind::local());
     /// Refuse connections from other machines while no password is set.
     "protected-mode" Change::AtOnce, protected_mode: Switch = Switch::new(true);
     /// The password of the default user; empty: none is asked for.
@@ -135,6 +135,14 @@ settings! {
     /// The percentiles INFO shows of them.
     "latency-tracking-info-percentiles" Change::AtOnce, latency_percentiles: List<Percentiles> =
         List::new(Percentiles(vec![50.0, 99.0, 99.9]));
+
+    /// Where /metrics and /health are served over HTTP, as address:port; empty: nowhere.
+    "metrics-addr" Change::AtStart, metrics_addr: Text =
+        Text::checked("", "ADDR:PORT", change::check_socket_address);
+    /// Whether systemd is told of readiness: where it asks for it, always, or never.
+    "supervised" Change::AtStart, supervised: Choice<Supervised> = Choice::new(0);
+    /// The file that holds the number of the process while it serves; empty: none.
+    "pidfile" Change::AtStart, pidfile: Text = Text::utf8("", "FILE");
 
     /// What is logged.
     "loglevel" Change::Applied(change::log_level), loglevel: Choice<LogLevel> = Choice::new(2);
