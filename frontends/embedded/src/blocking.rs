@@ -133,6 +133,7 @@ impl Ferrokit {
         write(batch: &Batch) -> ();
         dbsize() -> KeyspaceLen;
         flush() -> ();
+        collect_expired(entries: usize) -> ();
         flush_all() -> ();
         swap_databases(a: u32, b: u32) -> ();
         checkpoint(directory: impl AsRef<str> + Send) -> CheckpointInfo;

@@ -1,6 +1,7 @@
 //! [`Ferrokit`]: the handle of a store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ferrokit_engine::{
     Capabilities, Durability, KeyspaceId, KeyspaceLen, KvEngine, Stats, UnixMillis,
@@ -29,6 +30,17 @@ pub(crate) use run;
 pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) watches: Arc<Watches>,
+    /// Somebody looks for what has expired.
+    is_collecting: AtomicBool,
+}
+
+/// Ends the turn of who looks for what has expired.
+struct Collecting<'a>(&'a AtomicBool);
+
+impl Drop for Collecting<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 /// A handle of one database of a store. Clones are cheap, and are the same store; it goes from
@@ -65,7 +77,7 @@ impl Ferrokit {
         let watches = Arc::new(Watches::new(store.databases()));
         // A store that was just made has no other observer.
         let _only_one = store.set_observer(Arc::clone(&watches) as _);
-        let shared = Arc::new(Shared { store, watches });
+        let shared = Arc::new(Shared { store, watches, is_collecting: AtomicBool::new(false) });
         Self { shared, keyspace: KeyspaceId::DEFAULT, durability: None }
     }
 
@@ -161,6 +173,36 @@ impl Ferrokit {
         let store = &self.shared.store;
         let (a, b) = (store.database(i64::from(a))?, store.database(i64::from(b))?);
         run!(self, db => db.swap(a, b))
+    }
+
+    /// Frees the space of keys that have expired: looks at about `entries` entries of each database
+    /// that may hold such, and goes on from there the next time. An expired key is absent without
+    /// it, and freed when it is met; a store whose keys expire without being asked for any more (a
+    /// cache) calls this some times a second.
+    ///
+    /// Does nothing while another task is at it; and frees nothing on `hybridlog`, which does that
+    /// by itself when its memory runs short.
+    ///
+    /// ```
+    /// # ferrokit::block_on(async {
+    /// use std::time::Duration;
+    ///
+    /// let kv = ferrokit::open("memory:").await?;
+    /// kv.set_ex("login", "ada", Duration::from_millis(1)).await?;
+    /// // Now and then, in a task of the application's own:
+    /// kv.collect_expired(1000).await?;
+    /// # kv.close().await
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn collect_expired(&self, entries: usize) -> Result<()> {
+        if self.shared.is_collecting.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let _turn = Collecting(&self.shared.is_collecting);
+        Ok(self.shared.store.run_expiry_cycle(entries).await?)
     }
 
     /// Makes durable at `level` what was written before, at [`Durability::Os`] or above.

@@ -4,12 +4,11 @@
 //! that a slow watcher costs no memory and misses no last state, only states in between.
 //!
 //! # Lock order
-//! The lock of a database's watches, then a watch's own; under neither is anything else taken.
+//! The lock of a database's watches, then the count, or a watch's own; under these nothing.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -21,7 +20,7 @@ use ferrokit_redis::{
 };
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::handle::{Ferrokit, run};
+use crate::handle::{Ferrokit, Shared, run};
 use crate::operations::owned;
 
 /// Watches of one store.
@@ -81,13 +80,18 @@ type OfDatabase = HashMap<Box<[u8]>, Vec<Arc<Flag>>>;
 /// The watches of a store, by database. Writers of keys share the locks.
 pub(crate) struct Watches {
     databases: Box<[RwLock<OfDatabase>]>,
-    count: AtomicUsize,
+    /// How many there are. While there are none, the store tells nothing.
+    count: Mutex<usize>,
 }
 
 impl Watches {
     pub(crate) fn new(databases: u32) -> Self {
         let databases = (0..databases).map(|_| RwLock::default()).collect();
-        Self { databases, count: AtomicUsize::new(0) }
+        Self { databases, count: Mutex::default() }
+    }
+
+    fn count(&self) -> MutexGuard<'_, usize> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self, keyspace: KeyspaceId) -> Option<RwLockReadGuard<'_, OfDatabase>> {
@@ -104,23 +108,28 @@ impl Watches {
         let Some(mut database) = self.change(keyspace) else {
             return Err(Refusal::NO_SUCH_DATABASE.into());
         };
-        if self.count.fetch_add(1, Ordering::Relaxed) >= WATCHES_MAX {
-            self.count.fetch_sub(1, Ordering::Relaxed);
+        let mut count = self.count();
+        if *count >= WATCHES_MAX {
             let message = format!("{WATCHES_MAX} keys are watched; end other watches first");
             return Err(Error::new(ErrorKind::TooManyWatches, message));
         }
+        *count += 1;
         database.entry(key.into()).or_default().push(Arc::clone(flag));
-        // It stays on once there was a watch: writers then look for theirs, which is cheap.
         store.set_interest(Interest::MODIFICATIONS);
         Ok(())
     }
 
-    fn remove(&self, keyspace: KeyspaceId, key: &[u8], flag: &Arc<Flag>) {
+    fn remove(&self, store: &Store, keyspace: KeyspaceId, key: &[u8], flag: &Arc<Flag>) {
         let Some(mut database) = self.change(keyspace) else { return };
         if let Some(flags) = database.get_mut(key) {
             let before = flags.len();
             flags.retain(|it| !Arc::ptr_eq(it, flag));
-            self.count.fetch_sub(before - flags.len(), Ordering::Relaxed);
+            let mut count = self.count();
+            *count -= before - flags.len();
+            if *count == 0 {
+                store.set_interest(Interest::NONE);
+            }
+            drop(count);
             if flags.is_empty() {
                 database.remove(key);
             }
@@ -141,9 +150,6 @@ impl Observer for Watches {
     fn event(&self, _: Event, _: KeyspaceId, _: &[u8]) {}
 
     fn modified(&self, keyspace: KeyspaceId, key: &[u8], _: ClientId) {
-        if self.count.load(Ordering::Relaxed) == 0 {
-            return;
-        }
         let Some(database) = self.read(keyspace) else { return };
         for flag in database.get(key).into_iter().flatten() {
             flag.tell(Told::Changed);
@@ -251,7 +257,8 @@ impl std::fmt::Debug for Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.kv.shared.watches.remove(self.kv.keyspace, &self.key, &self.flag);
+        let Shared { store, watches, .. } = &*self.kv.shared;
+        watches.remove(store, self.kv.keyspace, &self.key, &self.flag);
     }
 }
 

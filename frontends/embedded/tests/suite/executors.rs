@@ -90,6 +90,7 @@ fn every_future_is_send_and_handles_are_shared() {
     is_send(&kv.rename("a", "b"));
     is_send(&kv.del_many(["a"]));
     is_send(&kv.flush_all());
+    is_send(&kv.collect_expired(1));
     is_send(&kv.watch("k"));
     is_send(&kv.snapshot());
     is_send(&kv.checkpoint("d"));
