@@ -143,7 +143,9 @@ proc run_external_server_test {code overrides} {
     lappend ::servers [dict create host $::host port $::port client $client \
         config [dict create port $::port]]
     set depth [llength $::servers]
-    if {[catch {r flushall} error]} { fail_between_tests flushall $error }
+    foreach command {flushall {function flush}} {
+        if {[catch {r {*}$command} error]} { fail_between_tests $command $error }
+    }
     set restore {}
     foreach {name value} $overrides {
         if {[catch {

@@ -470,7 +470,7 @@ fn command() {
     let mut client = server.client();
     let count = client.ask("COMMAND COUNT").integer();
     assert_eq!(client.ask("COMMAND").array().len() as i64, count);
-    assert_eq!(client.ask("COMMAND LIST").array().len() as i64, count);
+    assert!(client.ask("COMMAND LIST").array().len() as i64 > count, "with subcommands");
     assert_eq!(client.ask("COMMAND DOCS").array().len() as i64, 2 * count);
     client.check(
         "COMMAND INFO get nope config|get",

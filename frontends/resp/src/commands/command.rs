@@ -170,7 +170,7 @@ pub(super) fn docs(cx: &mut Context<'_>) -> Outcome {
 pub(super) fn list(cx: &mut Context<'_>) -> Outcome {
     let rows = || table::all().flat_map(|row| std::iter::once(row).chain(row.subcommands));
     let names: Vec<&str> = match cx.args.len() {
-        2 => table::all().map(|row| row.name).collect(),
+        2 => rows().map(|row| row.name).collect(),
         5 if cx.args.at(2).eq_ignore_ascii_case(b"filterby") => {
             let (kind, value) = (cx.args.at(3), cx.args.at(4));
             match kind.to_ascii_lowercase().as_slice() {

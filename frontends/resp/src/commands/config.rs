@@ -42,6 +42,7 @@ pub(super) const ROWS: &[CommandInfo] = &[CommandInfo {
         CommandInfo {
             name: "config|resetstat",
             arity: 2,
+            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
             summary: "Resets the server's statistics.",
             handler: Handler::ConfigResetStat,
             ..SUBCOMMAND
@@ -49,6 +50,7 @@ pub(super) const ROWS: &[CommandInfo] = &[CommandInfo {
         CommandInfo {
             name: "config|rewrite",
             arity: 2,
+            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
             since: "2.8.0",
             summary: "Persists the effective configuration to file.",
             handler: Handler::ConfigRewrite,

@@ -50,7 +50,7 @@ pub(super) const ROWS: &[CommandInfo] = &[
         name: "incrbyfloat",
         arity: 3,
         since: "2.6.0",
-        summary: "Increments the floating point value of a key by a number. Uses 0 as initial \
+        summary: "Increment the floating point value of a key by a number. Uses 0 as initial \
                   value if the key doesn't exist.",
         handler: Handler::IncrByFloat,
         ..COUNTER

@@ -32,7 +32,7 @@ pub(super) const ROWS: &[CommandInfo] = &[
     },
     CommandInfo {
         name: "flushdb",
-        summary: "Removes all keys from the current database.",
+        summary: "Remove all keys from the current database.",
         handler: Handler::FlushDb,
         ..FLUSH
     },

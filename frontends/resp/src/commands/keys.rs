@@ -68,7 +68,7 @@ pub(super) const ROWS: &[CommandInfo] = &[
         name: "move",
         arity: 3,
         flags: flag::WRITE | flag::FAST,
-        keys: Keys::one(&["RW", "access", "delete"]),
+        keys: Keys::one(&["RW", "access", "update"]),
         summary: "Moves a key to another database.",
         handler: Handler::Move,
         ..KEYS

@@ -11,7 +11,7 @@ const SAVE: CommandInfo =
 pub(super) const ROWS: &[CommandInfo] = &[
     CommandInfo {
         name: "bgrewriteaof",
-        flags: flag::ADMIN | flag::NOSCRIPT,
+        flags: flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NOSCRIPT,
         summary: "Asynchronously rewrites the append-only file to disk.",
         handler: Handler::BgRewriteAof,
         ..SAVE
@@ -19,6 +19,7 @@ pub(super) const ROWS: &[CommandInfo] = &[
     CommandInfo {
         name: "bgsave",
         arity: -1,
+        flags: flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NOSCRIPT,
         summary: "Asynchronously saves the database(s) to disk.",
         handler: Handler::BgSave,
         ..SAVE
@@ -34,7 +35,7 @@ pub(super) const ROWS: &[CommandInfo] = &[
     },
     CommandInfo {
         name: "save",
-        flags: flag::ADMIN | flag::NOSCRIPT | flag::NO_MULTI,
+        flags: flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NOSCRIPT | flag::NO_MULTI,
         complexity: "O(N) where N is the total number of keys in all databases",
         summary: "Synchronously saves the database(s) to disk.",
         handler: Handler::Save,

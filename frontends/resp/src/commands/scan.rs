@@ -17,7 +17,7 @@ pub(super) const ROWS: &[CommandInfo] = &[CommandInfo {
     arity: -2,
     flags: flag::READONLY,
     categories: category::KEYSPACE,
-    tips: &["nondeterministic_output", "request_policy:special"],
+    tips: &["nondeterministic_output", "request_policy:special", "response_policy:special"],
     group: "generic",
     since: "2.8.0",
     complexity: "O(1) for every call. O(N) for a complete iteration.",

@@ -120,7 +120,8 @@ pub(super) const ROWS: &[CommandInfo] = &[
         flags: flag::WRITE | flag::DENYOOM,
         keys: Keys::one(&["OW", "update"]),
         since: "2.6.0",
-        summary: "Sets the string value and expiration time in milliseconds of a key.",
+        summary: "Sets both string value and expiration time in milliseconds of a key. The key is \
+                  created if it doesn't exist.",
         handler: Handler::PSetEx,
         ..STRING
     },
@@ -132,7 +133,8 @@ pub(super) const ROWS: &[CommandInfo] = &[
             notes: Some("RW and ACCESS due to the optional `GET` argument"),
             ..Keys::one(&["RW", "access", "update", "variable_flags"])
         },
-        summary: "Sets the string value of a key, ignoring its type.",
+        summary: "Sets the string value of a key, ignoring its type. The key is created if it \
+                  doesn't exist.",
         handler: Handler::Set,
         ..STRING
     },
@@ -142,7 +144,8 @@ pub(super) const ROWS: &[CommandInfo] = &[
         flags: flag::WRITE | flag::DENYOOM,
         keys: Keys::one(&["OW", "update"]),
         since: "2.0.0",
-        summary: "Sets the string value and expiration time in seconds of a key.",
+        summary: "Sets the string value and expiration time of a key. Creates the key if it \
+                  doesn't exist.",
         handler: Handler::SetEx,
         ..STRING
     },
@@ -151,7 +154,7 @@ pub(super) const ROWS: &[CommandInfo] = &[
         arity: 3,
         flags: flag::WRITE | flag::DENYOOM | flag::FAST,
         keys: Keys::one(&["OW", "insert"]),
-        summary: "Sets the string value of a key only when the key doesn't exist.",
+        summary: "Set the string value of a key only when the key doesn't exist.",
         handler: Handler::SetNx,
         ..STRING
     },

@@ -117,6 +117,7 @@ const SUBCOMMANDS: &[CommandInfo] = &[
     CommandInfo {
         name: "client|setinfo",
         arity: 4,
+        tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
         since: "7.2.0",
         summary: "Sets information specific to the client or connection.",
         handler: Handler::ClientSetInfo,
@@ -125,6 +126,7 @@ const SUBCOMMANDS: &[CommandInfo] = &[
     CommandInfo {
         name: "client|setname",
         arity: 3,
+        tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
         since: "2.6.9",
         summary: "Sets the connection name.",
         handler: Handler::ClientSetName,

@@ -2,6 +2,7 @@
 //!
 //! Its summary and the like are in its row; what only COMMAND DOCS tells is here, by group.
 
+mod alone;
 mod arguments;
 mod bitmaps;
 mod connection;
@@ -55,6 +56,7 @@ impl Docs {
 }
 
 const GROUPS: &[&[Docs]] = &[
+    alone::DOCS,
     bitmaps::DOCS,
     connection::DOCS,
     generic::DOCS,

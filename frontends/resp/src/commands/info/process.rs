@@ -10,6 +10,8 @@ pub(super) fn server(cx: &Context<'_>, out: &mut Text) {
     let executable = std::env::current_exe().unwrap_or_default();
     out.section("Server");
     out.field("redis_version", REDIS_VERSION);
+    out.field("redis_git_sha1", "00000000");
+    out.field("redis_git_dirty", 0);
     out.field("redis_mode", "standalone");
     out.field("ferrokit_version", env!("CARGO_PKG_VERSION"));
     out.field("os", format_args!("{} {}", std::env::consts::OS, std::env::consts::ARCH));
