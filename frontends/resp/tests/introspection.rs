@@ -8,7 +8,7 @@ const OK: &str = "+OK\r\n";
 
 fn debuggable() -> TestServer {
     TestServer::with("memory:", |config| {
-        config.set("enable-debug-command", "yes").unwrap();
+        config.set("enable-debug-command", "yes").expect("a value of the parameter");
     })
 }
 
@@ -25,8 +25,8 @@ fn field(fields: &[(String, String)], name: &str) -> String {
 }
 
 fn number(value: &str, name: &str) -> u64 {
-    let (_, rest) = value.split_once(&format!("{name}=")).unwrap();
-    rest.split(',').next().unwrap().parse().unwrap()
+    let (_, rest) = value.split_once(&format!("{name}=")).expect("the figure");
+    rest.split(',').next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
 #[test]
