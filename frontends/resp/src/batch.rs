@@ -11,7 +11,7 @@ use ferrokit_redis::{ClientId, Tally};
 use crate::commands::{self, Context};
 use crate::observe::Taken;
 use crate::resp::{Arguments, ParseLimits, Parsed, parse_within};
-use crate::session::Session;
+use crate::session::{Session, special};
 use crate::shared::special as shared_special;
 use crate::worker::Worker;
 use crate::workspace::Workspace;
@@ -205,6 +205,10 @@ impl<'b> Batch<'b> {
             reply.rewind(mark);
         }
         self.replies += usize::from(reply.mark() > mark);
+        if self.session.special & special::CACHING != 0 {
+            self.session.forget_caching();
+        }
+        self.worker.shared.tracking.flush();
         if self.session.client.has_pushes() {
             // Behind the reply of the command that may have caused them.
             self.session.client.take_pushes(reply);

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::output_limits::Class;
-use crate::push::Push;
+use crate::push::{Invalidation, Push};
 use crate::resp::{Protocol, Reply};
 use crate::settings::Settings;
 
@@ -47,6 +47,8 @@ pub(crate) mod flag {
     /// The client its invalidations were redirected to is gone.
     pub(crate) const BROKEN_REDIRECT: u32 = 1 << 5;
     pub(crate) const BROADCAST: u32 = 1 << 6;
+    /// It is not told of its own changes.
+    pub(crate) const NO_LOOP: u32 = 1 << 7;
     pub(crate) const CLOSING: u32 = 1 << 8;
     pub(crate) const NO_EVICT: u32 = 1 << 9;
     pub(crate) const NO_TOUCH: u32 = 1 << 10;
@@ -281,15 +283,39 @@ impl Client {
 
     /// Sends it a push, behind what it was sent before.
     pub(crate) fn push(&self, push: &Push) {
-        self.append(|outbox| push.write_in(self.protocol(), outbox), push.len());
+        self.append(push.len(), |outbox, protocol| push.write_in(protocol, outbox));
     }
 
     /// Sends it bytes that are replies of their own.
     pub(crate) fn push_raw(&self, bytes: &[u8]) {
-        self.append(|outbox| outbox.extend_from_slice(bytes), bytes.len());
+        self.append(bytes.len(), |outbox, _| outbox.extend_from_slice(bytes));
     }
 
-    fn append(&self, write: impl FnOnce(&mut Vec<u8>), len: usize) {
+    /// Tells it that keys changed. In RESP2 only a subscriber can be told, of what another client
+    /// has redirected to it.
+    pub(crate) fn push_invalidation(&self, push: &Invalidation, is_redirected: bool) {
+        let is_listening = is_redirected && self.is(flag::PUBSUB);
+        self.append(push.len(), |outbox, protocol| {
+            if protocol == Protocol::Resp3 || is_listening {
+                push.write_in(protocol, outbox);
+            }
+        });
+    }
+
+    /// Tells it that the client its invalidations were redirected to is gone; not in RESP2.
+    pub(crate) fn push_broken_redirect(&self, to: i64) {
+        let mut push = Reply::new(Protocol::Resp3, usize::MAX);
+        push.push(2);
+        push.bulk(b"tracking-redir-broken");
+        push.integer(to);
+        self.append(push.unsent().len(), |outbox, protocol| {
+            if protocol == Protocol::Resp3 {
+                outbox.extend_from_slice(push.unsent());
+            }
+        });
+    }
+
+    fn append(&self, len: usize, write: impl FnOnce(&mut Vec<u8>, Protocol)) {
         if self.ending() == Ending::Cut {
             return;
         }
@@ -300,7 +326,7 @@ impl Client {
             drop(outbox);
             return self.end_over_limit();
         }
-        write(&mut outbox);
+        write(&mut outbox, self.protocol());
         drop(outbox);
         if !self.has_pushes.swap(true, Ordering::AcqRel) {
             self.wake();

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::client::{Client, Ends, lock};
+use crate::client::{Client, Ending, Ends, lock};
 use crate::settings::Settings;
 
 /// The connections of a worker, by their ids.
@@ -67,6 +67,12 @@ impl Clients {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// How many connections have a flag.
+    pub(crate) fn count_with(&self, flag: u32) -> usize {
+        let count = |shard: &Shard| lock(shard).values().filter(|it| it.is(flag)).count();
+        self.shards.iter().map(count).sum()
+    }
+
     /// How many connections one worker has.
     pub(crate) fn count_of(&self, worker: usize) -> usize {
         lock(&self.shards[worker]).len()
@@ -75,6 +81,12 @@ impl Clients {
     /// Visits the connections of one worker.
     pub(crate) fn for_each_of(&self, worker: usize, mut visit: impl FnMut(&Client)) {
         lock(&self.shards[worker]).values().for_each(|client| visit(client));
+    }
+
+    /// The connection of that id.
+    pub(crate) fn by_id(&self, id: u64) -> Option<Arc<Client>> {
+        let found = self.shards.iter().find_map(|shard| lock(shard).get(&id).cloned());
+        found.filter(|client| client.ending() != Ending::Cut)
     }
 
     /// All connections, by age.

@@ -75,6 +75,7 @@ pub(crate) async fn serve(stream: TcpStream, worker: Rc<Worker>, client: Arc<Cli
     };
     connection.run().await;
     commands::end_transaction(&connection.worker.shared, &mut connection.session);
+    commands::disable_tracking(&connection.worker.shared, &mut connection.session);
     connection.note_end();
 }
 

@@ -14,6 +14,7 @@
 //! | `allocator`, `data_limit` | what is allocated; `maxmemory` |
 //! | `auth` | who may use the server |
 //! | `client`, `clients` | the clients, as others see and reach them |
+//! | `key_events`, `tracking` | what happens to keys, told to subscribers and to caches |
 //! | `monitor`, `pause` | MONITOR and CLIENT PAUSE |
 //! | `pubsub` | channels, patterns and their subscribers |
 //! | `output_limits` | how much output may wait, by class of client |
@@ -57,6 +58,7 @@ mod data_limit;
 mod exchange;
 mod gather;
 mod input;
+mod key_events;
 mod listening;
 pub mod logs;
 mod metrics;
@@ -79,6 +81,7 @@ mod shutdown;
 pub mod start_up;
 mod stats;
 pub mod supervisor;
+mod tracking;
 mod worker;
 mod workspace;
 

@@ -1,4 +1,4 @@
-//! [`Push`]: a message to be sent to any number of clients, in either protocol.
+//! [`Push`] and [`Invalidation`]: what is sent to any number of clients, in either protocol.
 
 use crate::resp::{Protocol, Reply};
 
@@ -30,6 +30,47 @@ impl Push {
     }
 }
 
+/// Where clients that speak RESP2 listen for what is redirected to them.
+const CHANNEL: &[u8] = b"__redis__:invalidate";
+
+/// Tells a client which keys it must not take from its cache any more.
+pub(crate) struct Invalidation {
+    /// The keys as an array; all of them if there is none.
+    keys: Option<Reply>,
+}
+
+impl Invalidation {
+    pub(crate) fn of(keys: &[&[u8]]) -> Self {
+        let mut array = Reply::new(Protocol::Resp3, usize::MAX);
+        array.array(keys.len());
+        keys.iter().for_each(|key| array.bulk(key));
+        Self { keys: Some(array) }
+    }
+
+    /// Of all keys.
+    pub(crate) fn of_all() -> Self {
+        Self { keys: None }
+    }
+
+    /// At least what it takes in any form.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.as_ref().map_or(0, |keys| keys.unsent().len()) + 64
+    }
+
+    /// Appends it as a push in RESP3, as a message in RESP2.
+    pub(crate) fn write_in(&self, protocol: Protocol, output: &mut Vec<u8>) {
+        let (words, nothing): (&[&[u8]], &[u8]) = match protocol {
+            Protocol::Resp3 => (&[b"invalidate"], b"_\r\n"),
+            Protocol::Resp2 => (&[b"message", CHANNEL], b"$-1\r\n"),
+        };
+        let mut head = Reply::new(protocol, usize::MAX);
+        head.push(words.len() + 1);
+        words.iter().for_each(|word| head.bulk(word));
+        output.extend_from_slice(head.unsent());
+        output.extend_from_slice(self.keys.as_ref().map_or(nothing, Reply::unsent));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +85,20 @@ mod tests {
                         >3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$0\r\n\r\n";
         assert_eq!(String::from_utf8(output).unwrap(), expected);
         assert_eq!(push.len(), "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$0\r\n\r\n".len());
+    }
+
+    #[test]
+    fn an_invalidation_is_a_push_or_a_message() {
+        let mut output = Vec::new();
+        let push = Invalidation::of(&[b"k", b"l"]);
+        push.write_in(Protocol::Resp3, &mut output);
+        Invalidation::of_all().write_in(Protocol::Resp3, &mut output);
+        push.write_in(Protocol::Resp2, &mut output);
+        Invalidation::of_all().write_in(Protocol::Resp2, &mut output);
+        let (keys, head) = ("*2\r\n$1\r\nk\r\n$1\r\nl\r\n", ">2\r\n$10\r\ninvalidate\r\n");
+        let message = "*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n";
+        let expected = format!("{head}{keys}{head}_\r\n{message}{keys}{message}$-1\r\n");
+        assert_eq!(String::from_utf8(output).unwrap(), expected);
+        assert!(push.len() >= message.len() + keys.len());
     }
 }

@@ -88,6 +88,7 @@ impl Server {
         shared.apply_durability()?;
         shared.apply_string_limit();
         shared.apply_sketch_limit();
+        shared.observe();
         let mut server = Self { shared, threads: Vec::new(), metrics: None };
         for index in 0..workers {
             let shared = Arc::clone(&server.shared);

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use ferrokit_engine::KeyspaceId;
 
 use crate::batch::GETS_MAX;
-use crate::client::Client;
+use crate::client::{Client, flag};
 use crate::commands::Transacting;
 use crate::observe::Meter;
 use crate::pubsub::Subscriptions;
+use crate::tracking;
 
 /// Whether a client wants replies (CLIENT REPLY).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,10 @@ pub(crate) mod special {
     pub(crate) const SUBSCRIBED: u32 = 1 << 1;
     /// The command in hand is part of a transaction: its reply is an element of another.
     pub(crate) const EXECUTING: u32 = 1 << 2;
+    /// The keys it reads may be remembered.
+    pub(crate) const TRACKING: u32 = 1 << 3;
+    /// CLIENT CACHING was given.
+    pub(crate) const CACHING: u32 = 1 << 4;
 }
 
 /// The state of a client's session.
@@ -43,6 +48,8 @@ pub(crate) struct Session {
     /// What makes its commands more than themselves: bits of [`special`].
     pub(crate) special: u32,
     pub(crate) subscriptions: Option<Box<Subscriptions>>,
+    /// After CLIENT TRACKING ON.
+    pub(crate) tracking: Option<Box<tracking::Options>>,
     /// The command in hand wrote pushes: CLIENT REPLY does not concern them.
     pub(crate) has_pushed: bool,
     /// Present while it watches keys, or queues commands.
@@ -65,6 +72,7 @@ impl Session {
             is_authenticated: false,
             special: 0,
             subscriptions: None,
+            tracking: None,
             has_pushed: false,
             transacting: None,
             gets_max: GETS_MAX,
@@ -92,6 +100,18 @@ impl Session {
     pub(crate) fn give_up_subscriptions(&mut self) {
         self.subscriptions = None;
         self.set_special(special::SUBSCRIBED, false);
+    }
+
+    /// After a command: CLIENT CACHING held for that one, or for the transaction it is queued for.
+    pub(crate) fn forget_caching(&mut self) {
+        let is_client_command = self.client.last_command().starts_with("client|");
+        if is_client_command || self.client.is(flag::MULTI) {
+            return;
+        }
+        self.set_special(special::CACHING, false);
+        if let Some(options) = &mut self.tracking {
+            options.is_caching_given = false;
+        }
     }
 
     pub(crate) fn set_special(&mut self, bit: u32, is_set: bool) {

@@ -14,6 +14,7 @@ use crate::clients::Clients;
 use crate::commands;
 use crate::config::{AppendFsync, Config, Limits};
 use crate::data_limit::DataLimit;
+use crate::key_events::KeyEvents;
 use crate::listening::Listening;
 use crate::logs::Logs;
 use crate::monitor::Monitors;
@@ -26,6 +27,7 @@ use crate::scan_cursors::ScanCursors;
 use crate::settings::Settings;
 use crate::shutdown::Shutdowns;
 use crate::stats::WorkerStats;
+use crate::tracking::Tracking;
 
 /// What makes commands more than themselves, for all clients.
 pub(crate) mod special {
@@ -47,8 +49,10 @@ pub(crate) struct Shared {
     pub(crate) saves: Arc<Saves>,
     pub(crate) shutdowns: Shutdowns,
     pub(crate) limits: Limits,
-    pub(crate) clients: Clients,
+    pub(crate) clients: Arc<Clients>,
     pub(crate) pubsub: Arc<PubSub>,
+    pub(crate) tracking: Arc<Tracking>,
+    key_events: Arc<KeyEvents>,
     pub(crate) pause: Pause,
     pub(crate) monitors: Monitors,
     /// What concerns the commands of all clients: bits of [`special`].
@@ -83,6 +87,11 @@ impl Shared {
         let random = || host.env.random.next_u64();
         let settings = Arc::clone(&config.settings);
         let databases = u32::try_from(settings.databases.get()).unwrap_or(1);
+        let bound = config.limits.output_hard_bytes;
+        let clients = Arc::new(Clients::new(workers, Arc::clone(&settings), bound));
+        let pubsub = Arc::new(PubSub::new(config.limits.subscription_bytes));
+        let tracking = Arc::new(Tracking::new(Arc::clone(&clients), Arc::clone(&settings)));
+        let key_events = Arc::new(KeyEvents::new(Arc::clone(&pubsub), Arc::clone(&tracking)));
         Self {
             store: Store::new(Arc::clone(&engine), &host.env).limited_to(databases),
             listening,
@@ -94,8 +103,10 @@ impl Shared {
             settings: Arc::clone(&settings),
             logs: config.logs.clone(),
             limits: config.limits,
-            clients: Clients::new(workers, settings, config.limits.output_hard_bytes),
-            pubsub: Arc::new(PubSub::new(config.limits.subscription_bytes)),
+            clients,
+            pubsub,
+            tracking,
+            key_events,
             pause: Pause::default(),
             monitors: Monitors::default(),
             special: AtomicU32::new(0),
@@ -125,6 +136,18 @@ impl Shared {
         } else {
             self.special.fetch_and(!bit, Ordering::SeqCst);
         }
+    }
+
+    /// Has the store tell what happens to keys; once.
+    pub(crate) fn observe(&self) {
+        // The store is new: it has no other observer.
+        let _ = self.store.set_observer(Arc::clone(&self.key_events) as _);
+        self.refresh_interest();
+    }
+
+    /// Has the store tell what somebody wants to know: when that has changed.
+    pub(crate) fn refresh_interest(&self) {
+        self.key_events.refresh_interest(&self.settings, &self.store);
     }
 
     /// Makes a client a monitor.

@@ -227,6 +227,7 @@ async fn keep_house(worker: Rc<Worker>) {
         cut_off(&worker, shared.uptime());
         if worker.index == 0 {
             shared.store.tick();
+            shared.tracking.keep_bounds();
             shared.sync_if_due().await;
             shared.saves.tick(&shared.settings, shared.changes());
         }

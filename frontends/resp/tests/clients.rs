@@ -175,8 +175,10 @@ fn a_pause_puts_off_writes_or_everything() {
     // Who leaves while it waits is gone.
     one.check("CLIENT PAUSE 100000 WRITE", "+OK\r\n");
     let mut leaving = server.client();
-    leaving.send(b"SET gone 1\r\n");
+    leaving.check("PING", "+PONG\r\n");
     let connected = info_field(&mut one, "connected_clients");
+    leaving.send(b"SET gone 1\r\n");
+    until("it waits", || info_field(&mut one, "blocked_clients") == "1");
     drop(leaving);
     until("it is gone", || info_field(&mut one, "connected_clients") != connected);
     one.check("CLIENT UNPAUSE", "+OK\r\n");

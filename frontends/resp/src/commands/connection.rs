@@ -210,6 +210,7 @@ pub(super) fn reset(cx: &mut Context<'_>) -> Outcome {
         cx.session.set_replies(Replies::On);
     }
     cx.session.give_up_subscriptions();
+    super::disable_tracking(cx.shared, cx.session);
     cx.shared.remove_monitor(&cx.session.client);
     cx.session.client.take_pushes(cx.reply);
     cx.reply.status("RESET");

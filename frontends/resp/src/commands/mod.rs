@@ -49,11 +49,12 @@ use std::borrow::Cow;
 use ferrokit_redis::{ClientId, Db, Refusal, Tally};
 
 use crate::resp::{Command, Reply, parse_integer};
-use crate::session::Session;
+use crate::session::{Session, special as session_special};
 use crate::shared::{Shared, special};
 use crate::stats::WorkerStats;
 use crate::workspace::Scratch;
 
+pub(crate) use client::tracking::disable as disable_tracking;
 pub(crate) use gate::is_paused;
 pub(crate) use metering::{begin_batch, count_gets, end_batch, note_slow};
 pub(crate) use strings::get_run;
@@ -143,6 +144,9 @@ pub(crate) async fn execute(cx: &mut Context<'_>) {
 /// Runs the command in hand, whose row was found, and writes its reply.
 async fn run(cx: &mut Context<'_>) {
     let mark = cx.reply.mark();
+    if cx.session.special & session_special::TRACKING != 0 {
+        client::tracking::remember(cx);
+    }
     let timing = metering::begin(cx);
     let outcome = cx.info.handler.run(cx).await;
     metering::end(cx, &timing, &outcome);
@@ -222,7 +226,9 @@ handlers! {
     BitFieldRo => boxed bitmaps::bit_field_ro,
     BitOp => boxed bitmaps::bit_op,
     BitPos => op bitmaps::bit_pos,
+    ClientCaching => now client::tracking::caching,
     ClientGetName => now client::get_name,
+    ClientGetRedir => now client::tracking::get_redirection,
     ClientHelp => now client::show_help,
     ClientId => now client::id,
     ClientInfo => now client::peers::info,
@@ -234,6 +240,8 @@ handlers! {
     ClientReply => now client::reply,
     ClientSetInfo => now client::set_info,
     ClientSetName => now client::set_name,
+    ClientTracking => now client::tracking::tracking,
+    ClientTrackingInfo => now client::tracking::info,
     ClientUnblock => now client::peers::unblock,
     ClientUnpause => now client::peers::unpause,
     ClusterHelp => now cluster::show_help,

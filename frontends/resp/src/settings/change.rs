@@ -89,6 +89,11 @@ pub(super) fn check_file_name(name: &[u8]) -> Result<(), Problem> {
     std::str::from_utf8(name).map(drop).map_err(|_| "argument must be UTF-8".into())
 }
 
+pub(super) fn key_events(shared: &Shared) -> Result<(), Problem> {
+    shared.refresh_interest();
+    Ok(())
+}
+
 pub(super) fn string_limit(shared: &Shared) -> Result<(), Problem> {
     shared.apply_string_limit();
     Ok(())

@@ -117,7 +117,7 @@ settings! {
         Memory::new(3000, 0, EVER as u64);
 
     /// The events of keys that are published.
-    "notify-keyspace-events" Change::AtOnce, notify_keyspace_events: List<KeyEvents> =
+    "notify-keyspace-events" Change::Applied(change::key_events), notify_keyspace_events: List<KeyEvents> =
         List::new(KeyEvents(0));
     /// Keys remembered for clients that track them; 0: no limit.
     "tracking-table-max-keys" Change::AtOnce, tracking_table_max_keys: Number =

@@ -2,6 +2,7 @@
 
 pub(super) mod peers;
 mod rows;
+pub(crate) mod tracking;
 
 use super::{Context, Outcome, Refusal, help};
 use crate::client::flag;

@@ -26,11 +26,27 @@ pub(in crate::commands) const ROWS: &[CommandInfo] = &[CommandInfo {
 
 const SUBCOMMANDS: &[CommandInfo] = &[
     CommandInfo {
+        name: "client|caching",
+        arity: 3,
+        since: "6.0.0",
+        summary: "Instructs the server whether to track the keys in the next request.",
+        handler: Handler::ClientCaching,
+        ..SUBCOMMAND
+    },
+    CommandInfo {
         name: "client|getname",
         arity: 2,
         since: "2.6.9",
         summary: "Returns the name of the connection.",
         handler: Handler::ClientGetName,
+        ..SUBCOMMAND
+    },
+    CommandInfo {
+        name: "client|getredir",
+        arity: 2,
+        since: "6.0.0",
+        summary: "Returns the client ID to which the connection's tracking notifications are redirected.",
+        handler: Handler::ClientGetRedir,
         ..SUBCOMMAND
     },
     CommandInfo {
@@ -130,6 +146,23 @@ const SUBCOMMANDS: &[CommandInfo] = &[
         since: "2.6.9",
         summary: "Sets the connection name.",
         handler: Handler::ClientSetName,
+        ..SUBCOMMAND
+    },
+    CommandInfo {
+        name: "client|tracking",
+        arity: -3,
+        since: "6.0.0",
+        complexity: "O(1). Some options may introduce additional complexity.",
+        summary: "Controls server-assisted client-side caching for the connection.",
+        handler: Handler::ClientTracking,
+        ..SUBCOMMAND
+    },
+    CommandInfo {
+        name: "client|trackinginfo",
+        arity: 2,
+        since: "6.2.0",
+        summary: "Returns information about server-assisted client-side caching for the connection.",
+        handler: Handler::ClientTrackingInfo,
         ..SUBCOMMAND
     },
     CommandInfo {

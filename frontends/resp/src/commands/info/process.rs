@@ -3,6 +3,7 @@
 use super::super::Context;
 use super::super::connection::REDIS_VERSION;
 use super::{Text, human};
+use crate::client::flag;
 use crate::observe::{ProcessMemory, ProcessTime, system_memory_bytes};
 
 pub(super) fn server(cx: &Context<'_>, out: &mut Text) {
@@ -34,7 +35,8 @@ pub(super) fn clients(cx: &Context<'_>, out: &mut Text) {
     out.field("connected_clients", clients.count());
     out.field("cluster_connections", 0);
     out.field("maxclients", clients.limit());
-    out.field("blocked_clients", 0);
+    out.field("blocked_clients", clients.count_with(flag::BLOCKED));
+    out.field("tracking_clients", cx.shared.tracking.clients());
 }
 
 pub(super) fn memory(cx: &Context<'_>, out: &mut Text) {

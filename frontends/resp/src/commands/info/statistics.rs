@@ -18,6 +18,7 @@ pub(super) fn stats(cx: &Context<'_>, out: &mut Text) {
     let per_second = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
     let input = sum(cx, |it| &it.input_bytes_per_second);
     let output = sum(cx, |it| &it.output_bytes_per_second);
+    let tracking = &cx.shared.tracking;
     let subscribed = |kind: Kind| cx.shared.pubsub.count(kind) as u64;
     out.section("Stats");
     for (name, value) in [
@@ -49,6 +50,9 @@ pub(super) fn stats(cx: &Context<'_>, out: &mut Text) {
         ("total_forks", 0),
         ("migrate_cached_sockets", 0),
         ("slave_expires_tracked_keys", 0),
+        ("tracking_total_keys", tracking.keys() as u64),
+        ("tracking_total_items", tracking.items() as u64),
+        ("tracking_total_prefixes", tracking.prefixes() as u64),
         ("unexpected_error_replies", 0),
         ("total_error_replies", sum(cx, |it| &it.errors)),
         ("client_output_buffer_limit_disconnections", sum(cx, |it| &it.output_disconnections)),

@@ -1,0 +1,261 @@
+//! CLIENT TRACKING, CACHING, GETREDIR, TRACKINGINFO: caches of clients, kept up to date.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use super::super::{Context, Outcome, Refusal, table};
+use crate::client::flag;
+use crate::resp::parse_integer;
+use crate::session::{Session, special};
+use crate::shared::Shared;
+use crate::tracking::{Choice, Options};
+
+/// What CLIENT TRACKING asks for.
+#[derive(Default)]
+struct Wanted<'w> {
+    redirect_to: u64,
+    is_broadcast: bool,
+    opts_in: bool,
+    opts_out: bool,
+    is_no_loop: bool,
+    prefixes: Vec<&'w [u8]>,
+}
+
+impl<'w> Wanted<'w> {
+    fn parse(cx: &Context<'w>) -> Result<Self, Refusal> {
+        let mut wanted = Self::default();
+        let mut index = 3;
+        while let Some(option) = cx.args.get(index) {
+            let value = cx.args.get(index + 1);
+            match (option.to_ascii_lowercase().as_slice(), value) {
+                (b"redirect", Some(id)) => {
+                    wanted.redirect_to = redirection(cx, wanted.redirect_to, id)?;
+                    index += 1;
+                }
+                (b"prefix", Some(prefix)) => {
+                    wanted.prefixes.push(prefix);
+                    index += 1;
+                }
+                (b"bcast", _) => wanted.is_broadcast = true,
+                (b"optin", _) => wanted.opts_in = true,
+                (b"optout", _) => wanted.opts_out = true,
+                (b"noloop", _) => wanted.is_no_loop = true,
+                _ => return Err(Refusal::SYNTAX),
+            }
+            index += 1;
+        }
+        Ok(wanted)
+    }
+
+    /// Whether it goes together, and with what the client asked for before.
+    fn check(&self, session: &Session) -> Result<(), Refusal> {
+        let before = session.tracking.as_deref();
+        let refuse = |text| Err(Refusal::text(text));
+        if !self.is_broadcast && !self.prefixes.is_empty() {
+            return refuse("ERR PREFIX option requires BCAST mode to be enabled");
+        }
+        if before.is_some() && session.client.is(flag::BROADCAST) != self.is_broadcast {
+            return refuse(
+                "ERR You can't switch BCAST mode on/off before disabling tracking for this \
+                 client, and then re-enabling it with a different mode.",
+            );
+        }
+        if self.is_broadcast && (self.opts_in || self.opts_out) {
+            return refuse("ERR OPTIN and OPTOUT are not compatible with BCAST");
+        }
+        if self.opts_in && self.opts_out {
+            return refuse("ERR You can't specify both OPTIN mode and OPTOUT mode");
+        }
+        let choice = before.map_or(Choice::All, |it| it.choice);
+        if self.opts_in && choice == Choice::Out || self.opts_out && choice == Choice::In {
+            return refuse(
+                "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this \
+                 client, and then re-enabling it with a different mode.",
+            );
+        }
+        let none = BTreeSet::new();
+        self.check_prefixes(before.map_or(&none, |it| &it.prefixes))
+    }
+
+    /// No prefix may begin with another one of the client's.
+    fn check_prefixes(&self, before: &BTreeSet<Vec<u8>>) -> Result<(), Refusal> {
+        let overlap = |one: &[u8], other: &[u8]| one.starts_with(other) || other.starts_with(one);
+        let refuse = |one: &[u8], what: &str, other: &[u8]| {
+            let (one, other) = (String::from_utf8_lossy(one), String::from_utf8_lossy(other));
+            Err(Refusal::Text(
+                format!(
+                    "ERR Prefix '{one}' overlaps with {what} prefix '{other}'. Prefixes for a \
+                     single client must not overlap."
+                )
+                .into(),
+            ))
+        };
+        for (index, prefix) in self.prefixes.iter().enumerate() {
+            if let Some(other) = before.iter().find(|other| overlap(prefix, other)) {
+                return refuse(prefix, "an existing", other);
+            }
+            let mut later = self.prefixes.iter().skip(index + 1);
+            if let Some(other) = later.find(|other| overlap(prefix, other)) {
+                return refuse(prefix, "another provided", other);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn redirection(cx: &Context<'_>, before: u64, id: &[u8]) -> Result<u64, Refusal> {
+    if before != 0 {
+        return Err(Refusal::text("ERR A client can only redirect to a single other client"));
+    }
+    let id = parse_integer(id).ok_or(Refusal::NOT_AN_INTEGER)?;
+    u64::try_from(id)
+        .ok()
+        .filter(|id| cx.shared.clients.by_id(*id).is_some())
+        .ok_or(Refusal::text("ERR The client ID you want redirect to does not exist"))
+}
+
+/// CLIENT TRACKING ON|OFF [REDIRECT id] [PREFIX prefix ...] [BCAST] [OPTIN] [OPTOUT] [NOLOOP].
+pub(in crate::commands) fn tracking(cx: &mut Context<'_>) -> Outcome {
+    let wanted = Wanted::parse(cx)?;
+    match cx.args.at(2).to_ascii_lowercase().as_slice() {
+        b"on" => {
+            wanted.check(cx.session)?;
+            enable(cx, &wanted)?;
+        }
+        b"off" => disable(cx.shared, cx.session),
+        _ => return Err(Refusal::SYNTAX),
+    }
+    cx.reply.ok();
+    Ok(())
+}
+
+/// Prefixes of one client, at most; the longest of them, and of all together, are bounded with it.
+const PREFIX_BYTES_MAX: usize = 1 << 20;
+
+fn enable(cx: &mut Context<'_>, wanted: &Wanted<'_>) -> Outcome {
+    let (shared, session) = (cx.shared, &mut *cx.session);
+    let client = &session.client;
+    let options = session.tracking.get_or_insert_default();
+    let has_all: &[&[u8]] = &[b""];
+    let prefixes = if wanted.prefixes.is_empty() { has_all } else { &wanted.prefixes };
+    if wanted.is_broadcast {
+        let added: usize = prefixes.iter().map(|prefix| prefix.len() + 64).sum();
+        let held: usize = options.prefixes.iter().map(|prefix| prefix.len() + 64).sum();
+        if added + held > PREFIX_BYTES_MAX {
+            return Err(Refusal::text("ERR the prefixes of the client take too much"));
+        }
+    }
+    options.choice = match (wanted.opts_in, wanted.opts_out) {
+        (true, _) => Choice::In,
+        (_, true) => Choice::Out,
+        _ => Choice::All,
+    };
+    client.redirect_to.store(wanted.redirect_to, Ordering::Relaxed);
+    client.set_flag(flag::BROKEN_REDIRECT, false);
+    client.set_flag(flag::NO_LOOP, wanted.is_no_loop);
+    client.set_flag(flag::BROADCAST, wanted.is_broadcast);
+    client.set_flag(flag::TRACKING, true);
+    shared.tracking.add(client);
+    if wanted.is_broadcast {
+        for prefix in prefixes {
+            shared.tracking.broadcast(prefix, client);
+            options.prefixes.insert(prefix.to_vec());
+        }
+    }
+    session.set_special(special::TRACKING, !wanted.is_broadcast);
+    shared.refresh_interest();
+    Ok(())
+}
+
+/// Ends the tracking of a session, if there is any.
+pub(crate) fn disable(shared: &Shared, session: &mut Session) {
+    if session.tracking.take().is_none() {
+        return;
+    }
+    let flags = flag::TRACKING | flag::BROKEN_REDIRECT | flag::BROADCAST | flag::NO_LOOP;
+    session.client.set_flag(flags, false);
+    session.client.redirect_to.store(0, Ordering::Relaxed);
+    session.set_special(special::TRACKING | special::CACHING, false);
+    shared.tracking.remove(&session.client);
+    shared.refresh_interest();
+}
+
+/// CLIENT CACHING YES|NO, for the next command.
+pub(in crate::commands) fn caching(cx: &mut Context<'_>) -> Outcome {
+    let Some(options) = &mut cx.session.tracking else {
+        return Err(Refusal::text(
+            "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN \
+             or OPTOUT mode enabled",
+        ));
+    };
+    match cx.args.at(2).to_ascii_lowercase().as_slice() {
+        b"yes" if options.choice == Choice::In => {}
+        b"yes" => {
+            return Err(Refusal::text(
+                "ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.",
+            ));
+        }
+        b"no" if options.choice == Choice::Out => {}
+        b"no" => {
+            return Err(Refusal::text(
+                "ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.",
+            ));
+        }
+        _ => return Err(Refusal::SYNTAX),
+    }
+    options.is_caching_given = true;
+    cx.session.set_special(special::CACHING, true);
+    cx.reply.ok();
+    Ok(())
+}
+
+pub(in crate::commands) fn get_redirection(cx: &mut Context<'_>) -> Outcome {
+    cx.reply.integer(cx.session.client.redirect());
+    Ok(())
+}
+
+pub(in crate::commands) fn info(cx: &mut Context<'_>) -> Outcome {
+    let client = &cx.session.client;
+    let mut flags = Vec::new();
+    let mut prefixes = None;
+    match cx.session.tracking.as_deref() {
+        None => flags.push("off"),
+        Some(Options { choice, is_caching_given, prefixes: set }) => {
+            flags.push("on");
+            flags.extend(client.is(flag::BROADCAST).then_some("bcast"));
+            let (name, caching) = match choice {
+                Choice::All => (None, None),
+                Choice::In => (Some("optin"), Some("caching-yes")),
+                Choice::Out => (Some("optout"), Some("caching-no")),
+            };
+            flags.extend(name);
+            flags.extend(caching.filter(|_| *is_caching_given));
+            flags.extend(client.is(flag::NO_LOOP).then_some("noloop"));
+            flags.extend(client.is(flag::BROKEN_REDIRECT).then_some("broken_redirect"));
+            prefixes = Some(set);
+        }
+    }
+    let reply = &mut *cx.reply;
+    reply.map(3);
+    reply.bulk(b"flags");
+    reply.set(flags.len());
+    flags.iter().for_each(|flag| reply.bulk(flag.as_bytes()));
+    reply.bulk(b"redirect");
+    reply.integer(client.redirect());
+    reply.bulk(b"prefixes");
+    reply.array(prefixes.map_or(0, BTreeSet::len));
+    prefixes.into_iter().flatten().for_each(|prefix| reply.bulk(prefix));
+    Ok(())
+}
+
+/// Remembers the keys that the command in hand is about to read.
+#[cold]
+pub(in crate::commands) fn remember(cx: &Context<'_>) {
+    let wants_keys = cx.session.tracking.as_ref().is_some_and(|it| it.wants_keys());
+    let is_read = cx.info.flags & table::flag::READONLY != 0;
+    if wants_keys && is_read {
+        for key in table::keys(cx.info, cx.args) {
+            cx.shared.tracking.remember(key, cx.session.client.id);
+        }
+    }
+}
