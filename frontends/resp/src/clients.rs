@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::client::{Client, Ending, Ends, lock};
+use crate::client::{Client, Ending, Ends, flag, lock};
 use crate::settings::Settings;
 
 /// The connections of a worker, by their ids.
@@ -86,7 +86,7 @@ impl Clients {
     /// The connection of that id.
     pub(crate) fn by_id(&self, id: u64) -> Option<Arc<Client>> {
         let found = self.shards.iter().find_map(|shard| lock(shard).get(&id).cloned());
-        found.filter(|client| client.ending() != Ending::Cut)
+        found.filter(|client| client.ending() != Ending::Cut && !client.is(flag::CLOSING))
     }
 
     /// All connections, by age.

@@ -271,10 +271,20 @@ impl Connection {
         outcome
     }
 
+    /// Has others take it for gone: once it has read its last reply, nobody may count on it.
+    fn leave(&mut self) {
+        let (shared, session) = (&self.worker.shared, &mut self.session);
+        session.client.set_flag(flag::CLOSING, true);
+        session.give_up_subscriptions();
+        commands::disable_tracking(shared, session);
+        shared.remove_monitor(&session.client);
+    }
+
     /// Sends the last replies and takes leave. What the client still sends is read and thrown away
     /// for a moment: closing on unread bytes would reset the connection, and the client would lose
     /// the reply that tells why.
     async fn finish(&mut self) {
+        self.leave();
         if self.exchange(Purpose::Drain, 0).await == Exchanged::Cut {
             return;
         }

@@ -206,6 +206,19 @@ fn invalidations_are_redirected_until_nobody_is_there() {
     one.check("GET k", "$1\r\n2\r\n");
     other.check("SET k 3", "+OK\r\n");
     one.expect(invalidation(&["k"]).as_bytes());
+    // One that has read the reply to its QUIT is gone, though it did not hang up.
+    for _ in 0..20 {
+        let mut target = server.client();
+        let id = target.ask("CLIENT ID").integer();
+        one.check(&format!("CLIENT TRACKING ON REDIRECT {id}"), "+OK\r\n");
+        one.ask("GET k");
+        target.ask("SUBSCRIBE __redis__:invalidate");
+        target.send(b"QUIT\r\n");
+        target.expect(b"+OK\r\n");
+        other.check("PUBLISH __redis__:invalidate m", ":0\r\n");
+        other.check("SET k 2", "+OK\r\n");
+        one.expect(format!(">2\r\n$21\r\ntracking-redir-broken\r\n:{id}\r\n").as_bytes());
+    }
 }
 
 /// While others write, a cache that follows the invalidations ends up with what is stored.
