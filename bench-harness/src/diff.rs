@@ -91,22 +91,32 @@ impl Difference {
     pub fn of(name: &RowName, old: &Rounds, new: &Rounds, threshold: f64) -> Self {
         let ops_per_s = Shift::of(&old.ops_per_s, &new.ops_per_s);
         let cpu = Shift::of(&old.cpu_ns, &new.cpu_ns);
+        let p50 = Shift::of(&old.p50_ns, &new.p50_ns);
         let is_lost = new.ops_per_s.is_empty() && new.unsupported.is_some();
         Self {
             name: name.clone(),
             rounds: [old.ops_per_s.len(), new.ops_per_s.len()],
             ops_per_s,
             cpu,
-            p50: Shift::of(&old.p50_ns, &new.p50_ns),
+            p50,
             p99: Shift::of(&old.p99_ns, &new.p99_ns),
-            verdict: if is_lost { Verdict::Lost } else { decide(ops_per_s, cpu, threshold) },
+            verdict: if is_lost {
+                Verdict::Lost
+            } else {
+                decide([cpu, ops_per_s.map(Shift::inverse), p50], threshold)
+            },
         }
     }
 }
 
-fn decide(ops_per_s: Option<Shift>, cpu: Option<Shift>, threshold: f64) -> Verdict {
-    // Of both figures, more is slower.
-    let costs = [("processor time", cpu), ("throughput", ops_per_s.map(Shift::inverse))];
+/// The figures that decide. Others' work on the machine shows in the first two more than in the
+/// median of the latencies.
+const FIGURES: [&str; 3] = ["processor time", "throughput", "median latency"];
+
+/// Of all figures, more is slower.
+fn decide(figures: [Option<Shift>; 3], threshold: f64) -> Verdict {
+    let mut shifts = figures.into_iter();
+    let costs = FIGURES.map(|name| (name, shifts.next().flatten()));
     let costs = costs.map(|(name, shift)| (name, shift.filter(|shift| shift.is_bounded())));
     let greater = |shift: &Shift| shift.low > 1.0 && shift.ratio > 1.0 + threshold;
     let less = |shift: &Shift| shift.high < 1.0 && shift.ratio < 1.0 / (1.0 + threshold);
@@ -240,6 +250,16 @@ mod tests {
         let new = rounds(&[90.0, 91.0, 89.0, 90.5, 89.5], &cpu);
         assert_eq!(verdict(&old, &new), Verdict::Slower("throughput"));
         assert_eq!(verdict(&new, &old), Verdict::Faster("throughput"));
+    }
+
+    #[test]
+    fn a_median_that_shifts_shows_where_the_sums_are_noise() {
+        let noise = |p50: f64| Rounds {
+            p50_ns: (0..6).map(|round| p50 + f64::from(round)).collect(),
+            ..rounds(&[50.0, 100.0, 150.0, 60.0, 140.0, 90.0], &[1.0, 3.0, 2.0, 4.0, 1.5, 2.5])
+        };
+        assert_eq!(verdict(&noise(1000.0), &noise(1250.0)), Verdict::Slower("median latency"));
+        assert!(matches!(verdict(&noise(1000.0), &noise(1000.0)), Verdict::Same(_)));
     }
 
     #[test]
