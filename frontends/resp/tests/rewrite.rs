@@ -25,7 +25,10 @@ impl Rewriting {
     }
 
     fn start(&self) -> ChildServer {
-        ChildServer::of(command(&[&self.path]))
+        let mut command = command(&[&self.path]);
+        // A parameter of the environment would be written, too.
+        command.env_remove("FERROKIT_IO");
+        ChildServer::of(command)
     }
 
     fn text(&self) -> String {
