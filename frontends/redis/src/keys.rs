@@ -282,9 +282,9 @@ impl Db<'_> {
         }
         let mut destination = db.at(keyspace);
         destination.put_stored(key, &copied.value, copied.expire_at, false).await?;
-        destination.happened(Event::generic("move_to"), key);
         db.remove(key).await?;
         db.happened(Event::generic("move_from"), key);
+        db.at(keyspace).happened(Event::generic("move_to"), key);
         self.commit(scope).await?;
         Ok(true)
     }

@@ -394,18 +394,21 @@ pub(super) async fn set(cx: &mut Context<'_>) -> Outcome {
     set_with(cx, cx.args.at(2), &options).await
 }
 
-/// SET with options: `OK`, null if it did not write, or with GET what was there.
-async fn set_with(cx: &mut Context<'_>, value: &[u8], options: &SetOptions) -> Outcome {
-    let reply = &mut *cx.reply;
+/// Answers a string or null; of several answers the last counts.
+fn answer(reply: &mut Reply) -> impl FnMut(Option<&[u8]>) + Send {
     let mark = reply.mark();
-    let visit = |before: Option<&[u8]>| {
+    move |value| {
         reply.rewind(mark);
-        match before {
+        match value {
             Some(bytes) => reply.bulk(bytes),
             None => reply.null(),
         }
-    };
-    let is_set = cx.db.set_with(cx.args.at(1), value, options, visit).await?;
+    }
+}
+
+/// SET with options: `OK`, null if it did not write, or with GET what was there.
+async fn set_with(cx: &mut Context<'_>, value: &[u8], options: &SetOptions) -> Outcome {
+    let is_set = cx.db.set_with(cx.args.at(1), value, options, answer(cx.reply)).await?;
     match (options.gets, is_set) {
         (true, _) => {}
         (false, true) => cx.reply.ok(),
@@ -441,16 +444,7 @@ pub(super) async fn get_set(cx: &mut Context<'_>) -> Outcome {
 }
 
 pub(super) async fn get_del(cx: &mut Context<'_>) -> Outcome {
-    let reply = &mut *cx.reply;
-    let mark = reply.mark();
-    let visit = |before: Option<&[u8]>| {
-        reply.rewind(mark);
-        match before {
-            Some(bytes) => reply.bulk(bytes),
-            None => reply.null(),
-        }
-    };
-    cx.db.get_del(cx.args.at(1), visit).await?;
+    cx.db.get_del(cx.args.at(1), answer(cx.reply)).await?;
     Ok(())
 }
 
@@ -483,16 +477,7 @@ pub(super) async fn get_ex(cx: &mut Context<'_>) -> Outcome {
             }
         }
     };
-    let reply = &mut *cx.reply;
-    let mark = reply.mark();
-    let visit = |value: Option<&[u8]>| {
-        reply.rewind(mark);
-        match value {
-            Some(bytes) => reply.bulk(bytes),
-            None => reply.null(),
-        }
-    };
-    cx.db.get_ex(cx.args.at(1), expiry, visit).await?;
+    cx.db.get_ex(cx.args.at(1), expiry, answer(cx.reply)).await?;
     Ok(())
 }
 
