@@ -14,7 +14,7 @@ use crate::events::{ClientId, Event, EventClass, Interest};
 use crate::refusal::Result;
 use crate::store::Store;
 use crate::stripes::{KeyHash, Shared};
-use crate::transaction::{KeySet, Overlay, Transaction};
+use crate::transaction::{KeySet, Overlay, Transaction, WriteStamp};
 
 /// How often a read of several keys is tried beside writers before it locks them out.
 const TRIES_BESIDE_WRITERS: usize = 3;
@@ -446,6 +446,11 @@ impl<'s> Db<'s> {
     pub fn key_set<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> KeySet {
         let keyspace = self.keyspace;
         KeySet::of(keys.into_iter().map(|key| (keyspace, key)))
+    }
+
+    /// The write that gave a key its state, if it was one of the transaction this view is inside.
+    pub fn write_stamp(&self, key: &[u8]) -> Option<WriteStamp> {
+        self.overlay.as_deref()?.stamp(self.keyspace, key)
     }
 
     /// This view inside the scope's transaction, or the one it is inside already.

@@ -49,6 +49,12 @@ impl EvictionPolicy {
         matches!(self, Self::AllKeysLfu | Self::VolatileLfu)
     }
 
+    /// Whether it goes by when or how often keys were used.
+    pub const fn goes_by_use(self) -> bool {
+        let goes_by_time = matches!(self, Self::AllKeysLru | Self::VolatileLru);
+        goes_by_time || self.counts_frequencies()
+    }
+
     const fn is_volatile(self) -> bool {
         matches!(
             self,
@@ -107,6 +113,7 @@ impl Store {
                 let mut db = self.db(keyspace, ClientId::default(), tally);
                 if db.remove(&key).await? {
                     db.happened(EVICTED, &key);
+                    self.note_evicted();
                     return Ok(true);
                 }
             }

@@ -66,6 +66,8 @@ struct Round {
 struct Deadlines {
     by_time: BinaryHeap<Reverse<Deadline>>,
     known: HashSet<(KeyspaceId, Box<[u8]>, UnixMillis)>,
+    /// Keys evicted since those without a key were last dropped.
+    evicted: usize,
 }
 
 struct Deadline {
@@ -163,6 +165,28 @@ impl Store {
         let flag = Arc::default();
         self.stripes.watch(keyspace, key, &flag);
         deadlines.by_time.push(Reverse(Deadline { at, keyspace, key: key.into(), flag }));
+    }
+
+    /// A key was evicted, to make room: its deadline is to go, too, and not to wait for its time.
+    pub(crate) fn note_evicted(&self) {
+        let mut deadlines = self.expiries.deadlines();
+        deadlines.evicted += 1;
+        if deadlines.evicted * 2 < deadlines.by_time.len() {
+            return;
+        }
+        let Deadlines { by_time, known, evicted } = &mut *deadlines;
+        *evicted = 0;
+        by_time.retain(|Reverse(deadline)| {
+            let Deadline { at, keyspace, key, flag } = deadline;
+            let is_touched = flag.is_touched();
+            if is_touched {
+                self.stripes.unwatch(*keyspace, key, flag);
+                known.remove(&(*keyspace, key.clone(), *at));
+            }
+            !is_touched
+        });
+        by_time.shrink_to_fit();
+        known.shrink_to_fit();
     }
 
     /// Pauses the cycle, or lets it go on. Expired keys are absent all the same.
@@ -292,8 +316,24 @@ impl Store {
         Ok(is_there.then_some(expire_at))
     }
 
+    /// Whether there are keys whose expiry is to be told now. The cycle tells it within a tenth of a
+    /// second; who does not find a key may have it told at once.
+    #[inline]
+    pub fn has_due_expiries(&self) -> bool {
+        self.keeps_deadlines() && self.is_deadline_due()
+    }
+
+    #[cold]
+    fn is_deadline_due(&self) -> bool {
+        let now = self.now();
+        self.expiries.deadlines().by_time.peek().is_some_and(|Reverse(first)| first.at <= now)
+    }
+
     /// Tells of the keys whose deadlines have passed.
-    async fn tell_expired(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn tell_expired(&self) -> Result<()> {
         for _ in 0..DUE_PER_STEP {
             let now = self.now();
             let due = {

@@ -60,6 +60,6 @@ pub use refusal::{Refusal, RefusalKind, Result};
 pub use rewrite::Rewrite;
 pub use store::Store;
 pub use strings::{Condition, Expiry, SetOptions};
-pub use transaction::{KeySet, Transaction};
+pub use transaction::{KeySet, Transaction, WriteStamp};
 pub use value::{Type, Value};
 pub use watch::WatchList;

@@ -26,7 +26,12 @@ pub(crate) struct Overlaid {
     /// `None`: deleted.
     value: Option<Vec<u8>>,
     expire_at: Option<UnixMillis>,
+    stamp: WriteStamp,
 }
+
+/// One write of a transaction among all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WriteStamp(u64);
 
 impl Overlaid {
     /// What a read sees at `now`.
@@ -44,6 +49,7 @@ pub struct Overlay {
     entries: Vec<Overlaid>,
     places: HashMap<(KeyspaceId, Box<[u8]>), usize>,
     events: Vec<(Event, KeyspaceId, Box<[u8]>)>,
+    last_write: WriteStamp,
     /// Something went to the engine.
     has_written: bool,
 }
@@ -64,12 +70,24 @@ impl Overlay {
         value: &[u8],
         expire_at: Option<UnixMillis>,
     ) {
-        let value = Some(value.to_vec());
-        self.set(Overlaid { keyspace, key: key.into(), value, expire_at });
+        let (value, stamp) = (Some(value.to_vec()), self.next_stamp());
+        self.set(Overlaid { keyspace, key: key.into(), value, expire_at, stamp });
     }
 
     pub(crate) fn delete(&mut self, keyspace: KeyspaceId, key: &[u8]) {
-        self.set(Overlaid { keyspace, key: key.into(), value: None, expire_at: None });
+        let (key, stamp) = (key.into(), self.next_stamp());
+        self.set(Overlaid { keyspace, key, value: None, expire_at: None, stamp });
+    }
+
+    fn next_stamp(&mut self) -> WriteStamp {
+        self.last_write.0 += 1;
+        self.last_write
+    }
+
+    /// The write that gave a key its state; `None` if that is not the transaction's, or the engine
+    /// has it already.
+    pub fn stamp(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<WriteStamp> {
+        self.get(keyspace, key).map(|overlaid| overlaid.stamp)
     }
 
     fn set(&mut self, overlaid: Overlaid) {
@@ -195,6 +213,15 @@ impl<'s> Transaction<'s> {
     /// Those of the engine: nothing of it happened after `InvalidArgument` (it is larger than the
     /// engine's largest batch) and `Unsupported`; after others all or nothing did.
     pub async fn commit(mut self, client: ClientId, tally: &mut Tally) -> Result<()> {
+        self.publish(client, tally).await
+    }
+
+    /// [`commit`](Self::commit), behind which the keys are still locked, until the transaction is
+    /// dropped.
+    ///
+    /// # Errors
+    /// Those of [`commit`](Self::commit).
+    pub async fn publish(&mut self, client: ClientId, tally: &mut Tally) -> Result<()> {
         let options = self.store.write_options(self.durability);
         self.overlay.write_out(self.store, &options, client, tally).await
     }

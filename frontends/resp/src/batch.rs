@@ -191,6 +191,7 @@ impl<'b> Batch<'b> {
         }
         self.commands += 1;
         let mark = reply.mark();
+        let misses = self.tally.misses;
         let mut context = Context::new(
             &self.worker.shared,
             self.session,
@@ -208,11 +209,25 @@ impl<'b> Batch<'b> {
         if self.session.special & special::CACHING != 0 {
             self.session.forget_caching();
         }
+        if self.tally.misses > misses && self.worker.shared.store.has_due_expiries() {
+            self.tell_expired().await;
+        }
         self.worker.shared.tracking.flush();
+        let reply = &mut self.workspace.reply;
         if self.session.client.has_pushes() {
             // Behind the reply of the command that may have caused them.
             self.session.client.take_pushes(reply);
             self.has_pushes = true;
+        }
+    }
+
+    /// A key was not found that may have expired just now: whoever wants to know is told behind the
+    /// reply, not when the expiry cycle comes by.
+    #[cold]
+    async fn tell_expired(&self) {
+        // Boxed: it would make every connection larger.
+        if let Err(refusal) = Box::pin(self.worker.shared.store.tell_expired()).await {
+            tracing::debug!(%refusal, "expired keys are told of later");
         }
     }
 
@@ -231,6 +246,7 @@ impl<'b> Batch<'b> {
             reply.set_limit(limit_bytes.min(unsent + shared.limits.output_soft_bytes));
         }
         self.session.client.set_last_command("get");
+        let misses = self.tally.misses;
         let client = ClientId(self.session.client.id);
         let mut db = shared.store.db(self.session.keyspace, client, &mut self.tally);
         if let Err(text) = commands::get_run(&mut db, reply, scratch, input.unread(), gets).await {
@@ -251,6 +267,9 @@ impl<'b> Batch<'b> {
         self.replies += gets.len();
         self.offset += deferred;
         gets.clear();
+        if self.tally.misses > misses && shared.store.has_due_expiries() {
+            self.tell_expired().await;
+        }
         true
     }
 }

@@ -5,6 +5,7 @@
 //! for a few times a second and corrected by what was evicted since.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ferrokit_engine::Tier;
 use ferrokit_redis::eviction::EvictionPolicy;
@@ -13,11 +14,21 @@ use ferrokit_redis::{Refusal, Tally};
 use crate::allocator::allocated_bytes;
 use crate::shared::Shared;
 
-/// Keys evicted for one command, at most: the next one goes on.
-const EVICTED_PER_COMMAND_MAX: usize = 128;
+/// Keys evicted from one look at the clock to the next.
+const EVICTED_PER_LOOK: usize = 128;
 
 /// The engine's figure.
 const DATA_BYTES: &str = "data_bytes";
+
+/// How long a command may evict at a tenacity: a little, more and more, without an end.
+fn eviction_time_max(tenacity: i64) -> Option<Duration> {
+    let micros = match tenacity {
+        ..=10 => 50 * tenacity.max(0),
+        11..100 => (500.0 * 1.15_f64.powi((tenacity - 10) as i32)) as i64,
+        _ => return None,
+    };
+    Some(Duration::from_micros(micros.unsigned_abs()))
+}
 
 /// What is known of the data's size.
 #[derive(Debug, Default)]
@@ -80,7 +91,8 @@ impl Shared {
         limit == 0 || self.data_bytes() <= limit
     }
 
-    /// Evicts keys until the data is within its limit; whether it is.
+    /// Evicts keys until the data is within its limit, or for as long as a command may; false if there
+    /// are none left that it may evict.
     ///
     /// # Errors
     /// Those of the engine.
@@ -88,8 +100,13 @@ impl Shared {
     pub(crate) async fn make_room(&self, tally: &mut Tally) -> Result<bool, Refusal> {
         let policy = self.settings.maxmemory_policy.get();
         let samples = usize::try_from(self.settings.maxmemory_samples.get()).unwrap_or(1);
-        for _ in 0..EVICTED_PER_COMMAND_MAX {
-            if self.is_within_data_limit() {
+        let clock = &self.host.env.clock;
+        let time_max = eviction_time_max(self.settings.maxmemory_eviction_tenacity.get());
+        let until = time_max.map(|time_max| clock.monotonic().saturating_add(time_max));
+        for evicted in 0_usize.. {
+            let is_to_look = evicted.is_multiple_of(EVICTED_PER_LOOK) && evicted > 0;
+            let is_over = || until.is_some_and(|until| clock.monotonic() >= until);
+            if self.is_within_data_limit() || is_to_look && is_over() {
                 return Ok(true);
             }
             if !self.store.evict_one(policy, samples, tally).await? {
@@ -100,6 +117,6 @@ impl Shared {
                 self.measure_data();
             }
         }
-        Ok(self.is_within_data_limit())
+        Ok(true)
     }
 }

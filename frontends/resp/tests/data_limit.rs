@@ -46,11 +46,51 @@ fn without_eviction_writes_are_refused_and_reads_and_deletions_are_not() {
     client.check("GET kept", "$1\r\n1\r\n");
     client.check("APPEND kept x", &format!("-{OOM}\r\n"));
     client.check_in_multi("MULTI", "+OK\r\n");
-    client.check_in_multi("SET a 1", &format!("-{OOM}\r\n"));
+    client.check_in_multi("GET a", &format!("-{OOM}\r\n"));
     client.check("EXEC", "-EXECABORT Transaction discarded because of previous errors.\r\n");
     client.check("DEL kept", ":1\r\n");
     client.check("CONFIG SET maxmemory 0", "+OK\r\n");
     client.check("SET kept 2", "+OK\r\n");
+}
+
+#[test]
+fn a_transaction_that_needs_memory_is_discarded_where_there_is_none() {
+    let _alone = alone();
+    let server = TestServer::on("memory:");
+    let (mut client, mut other) = (server.client(), server.client());
+    client.check("SET k 1", "+OK\r\n");
+    client.check_in_multi("MULTI", "+OK\r\n");
+    client.check_in_multi("SET x 1", "+QUEUED\r\n");
+    other.check("CONFIG SET maxmemory 1", "+OK\r\n");
+    let aborted = format!("-EXECABORT Transaction discarded because of: {OOM}\r\n");
+    client.check("EXEC", &aborted);
+    client.check("EXEC", "-ERR EXEC without MULTI\r\n");
+    client.check("GET x", "$-1\r\n");
+    // What only reads and deletes is run.
+    other.check("CONFIG SET maxmemory 0", "+OK\r\n");
+    client.check_in_multi("MULTI", "+OK\r\n");
+    client.check_in_multi("GET x", "+QUEUED\r\n");
+    client.check_in_multi("DEL k", "+QUEUED\r\n");
+    other.check("CONFIG SET maxmemory 1", "+OK\r\n");
+    client.check("EXEC", "*2\r\n$-1\r\n:1\r\n");
+}
+
+#[test]
+fn what_is_evicted_is_told_before_the_reply_of_the_command_it_makes_room_for() {
+    let _alone = alone();
+    let server = TestServer::on("memory:");
+    let mut client = server.client();
+    client.ask("HELLO 3");
+    client.check("CLIENT TRACKING on", "+OK\r\n");
+    let limit = used_bytes(&mut client) + (1 << 20);
+    let set = format!("CONFIG SET maxmemory {limit} maxmemory-policy volatile-random");
+    client.check(&set, "+OK\r\n");
+    client.check("SETEX volatile 1000 x", "+OK\r\n");
+    client.check("GET volatile", "$1\r\nx\r\n");
+    client.send(b"SETBIT big 24000000 0\r\n");
+    client.expect(b":0\r\n");
+    let told = ">2\r\n$10\r\ninvalidate\r\n*1\r\n$8\r\nvolatile\r\n";
+    client.check("GETBIT big 0", &format!("{told}:0\r\n"));
 }
 
 #[test]

@@ -22,6 +22,64 @@ fn in_resp3(server: &TestServer) -> Client {
 }
 
 #[test]
+fn what_a_transaction_read_as_it_wrote_it_is_told_of_the_next_change_only() {
+    support::on_each_engine(|server| {
+        let (mut one, mut other) = (in_resp3(server), server.client());
+        one.check("CLIENT TRACKING ON", "+OK\r\n");
+        one.send(b"MULTI\r\nMSET x 1 y 2\r\nGET x\r\nGET y\r\nSET y 3\r\nEXEC\r\nPING\r\n");
+        one.expect(b"+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n");
+        one.expect(b"*4\r\n+OK\r\n$1\r\n1\r\n$1\r\n2\r\n+OK\r\n");
+        one.expect((invalidation(&["y"]) + "+PONG\r\n").as_bytes());
+        other.check("SET y 4", "+OK\r\n");
+        other.check("SET x 5", "+OK\r\n");
+        one.expect(invalidation(&["x"]).as_bytes());
+        // What is written out in between counts as written.
+        one.send(b"MULTI\r\nSET x 6\r\nGET x\r\nKEYS x\r\nGET x\r\nEXEC\r\nPING\r\n");
+        one.expect(b"+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n");
+        one.expect(b"*4\r\n+OK\r\n$1\r\n6\r\n*1\r\n$1\r\nx\r\n$1\r\n6\r\n+PONG\r\n");
+        other.check("SET x 7", "+OK\r\n");
+        one.expect((invalidation(&["x"])).as_bytes());
+        one.check("PING", "+PONG\r\n");
+    });
+}
+
+#[test]
+fn who_does_not_find_an_expired_key_has_its_expiry_told() {
+    let server = TestServer::with("memory:", |config| {
+        config.set("enable-debug-command", "yes").expect("a value of the parameter");
+    });
+    let (mut one, mut other) = (in_resp3(&server), server.client());
+    one.check("CLIENT TRACKING ON", "+OK\r\n");
+    other.check("DEBUG SET-ACTIVE-EXPIRE 0", "+OK\r\n");
+    for (reader, request) in [("itself", "MGET x k"), ("another", "GET k"), ("another", "TTL k")] {
+        one.check("SET k v PX 100", "+OK\r\n");
+        one.check("GET k", "$1\r\nv\r\n");
+        support::sleep(400);
+        if reader == "itself" {
+            one.send(format!("{request}\r\n").as_bytes());
+            one.expect(b"*2\r\n_\r\n_\r\n");
+        } else {
+            one.check("PING", "+PONG\r\n");
+            other.ask(request);
+        }
+        one.expect(invalidation(&["k"]).as_bytes());
+    }
+}
+
+#[test]
+fn a_lower_limit_of_the_table_holds_at_once() {
+    let server = TestServer::on("memory:");
+    let (mut one, mut other) = (in_resp3(&server), server.client());
+    one.check("CLIENT TRACKING ON", "+OK\r\n");
+    one.check("MGET a b c", "*3\r\n_\r\n_\r\n_\r\n");
+    other.check("CONFIG SET tracking-table-max-keys 1", "+OK\r\n");
+    assert_eq!(info_field(&mut other, "tracking_total_keys"), "1");
+    let told = [one.read_value(), one.read_value()];
+    assert!(told.iter().all(|it| it.array()[0].text() == "invalidate"), "{told:?}");
+    one.check("PING", "+PONG\r\n");
+}
+
+#[test]
 fn who_read_a_key_is_told_once_that_it_changed() {
     support::on_each_engine(|server| {
         let (mut one, mut other) = (in_resp3(server), server.client());

@@ -70,6 +70,11 @@ fn a_refused_command_spoils_the_transaction() {
     client.check_in_multi("SET a", "-ERR wrong number of arguments for 'set' command\r\n");
     client.check_in_multi("SET a 2", QUEUED);
     client.check("EXEC", "-EXECABORT Transaction discarded because of previous errors.\r\n");
+    let aborted = "-EXECABORT Transaction discarded because of: wrong number of arguments for \
+                   'exec' command\r\n";
+    client.check_in_multi("MULTI", "+OK\r\n");
+    client.check("EXEC x", aborted);
+    client.check("EXEC", "-ERR EXEC without MULTI\r\n");
     client.check("GET a", "$1\r\n1\r\n");
     client.check_in_multi("MULTI", OK);
     client.check_in_multi("SET a 3", QUEUED);

@@ -58,8 +58,8 @@ pub(crate) use client::tracking::disable as disable_tracking;
 pub(crate) use gate::is_paused;
 pub(crate) use metering::{begin_batch, count_gets, end_batch, note_slow};
 pub(crate) use strings::get_run;
+use table::CommandInfo;
 pub(crate) use table::by_number;
-use table::{CommandInfo, flag};
 pub(crate) use transactions::{Transacting, end as end_transaction};
 
 /// What a command works with.
@@ -103,25 +103,27 @@ type Outcome = Result<(), Refusal>;
 
 /// Runs one request and writes its reply, or queues it.
 pub(crate) async fn execute(cx: &mut Context<'_>) {
-    let mark = cx.reply.mark();
     let outcome = match table::find(cx.args) {
         Ok(info) => {
             cx.info = info;
             cx.session.client.set_last_command(info.name);
             let admitted = if let Err(refusal) = gate::admit(cx) {
                 Err(refusal)
-            } else if info.flags & flag::DENYOOM != 0 && !cx.shared.is_within_data_limit() {
+            } else if !cx.shared.is_within_data_limit() {
                 make_room(cx).await
             } else {
                 Ok(())
             };
-            if admitted.is_err() {
-                transactions::spoil(cx.session);
-                admitted
-            } else if !transactions::is_to_be_queued(cx) {
-                return run(cx).await;
-            } else {
-                transactions::queue(cx)
+            match admitted {
+                Err(refusal) if info.handler == Handler::Exec => {
+                    Err(transactions::abort(cx, refusal))
+                }
+                Err(refusal) => {
+                    transactions::spoil(cx.session);
+                    Err(refusal)
+                }
+                Ok(()) if !transactions::is_to_be_queued(cx) => return run(cx).await,
+                Ok(()) => transactions::queue(cx),
             }
         }
         Err(_) if is_http(cx.args.at(0)) => {
@@ -130,6 +132,9 @@ pub(crate) async fn execute(cx: &mut Context<'_>) {
             cx.session.is_closing = true;
             return;
         }
+        Err(refusal) if cx.args.at(0).eq_ignore_ascii_case(b"exec") => {
+            Err(transactions::abort(cx, refusal))
+        }
         Err(refusal) => {
             transactions::spoil(cx.session);
             Err(refusal)
@@ -137,6 +142,7 @@ pub(crate) async fn execute(cx: &mut Context<'_>) {
     };
     if let Err(refusal) = outcome {
         metering::count_rejected(cx);
+        let mark = cx.reply.mark();
         refuse(cx, mark, refusal);
     }
 }
@@ -158,11 +164,19 @@ async fn run(cx: &mut Context<'_>) {
     }
 }
 
-/// Evicts until the data is within its limit.
+/// Evicts until the data is within its limit. Where that fails the command in hand is refused if it
+/// needs memory.
 #[cold]
 async fn make_room(cx: &mut Context<'_>) -> Outcome {
     // Boxed: it would make every connection larger.
-    if Box::pin(cx.shared.make_room(cx.db.tally())).await? {
+    let has_room = Box::pin(cx.shared.make_room(cx.db.tally())).await;
+    let client = &cx.session.client;
+    if client.has_pushes() && cx.session.special & session_special::REPLIES == 0 {
+        // What was evicted is told before the reply, which may show it anew.
+        client.take_pushes(cx.reply);
+        cx.session.has_pushed = true;
+    }
+    if !transactions::needs_memory(cx) || has_room? {
         return Ok(());
     }
     Err(Refusal::text("OOM command not allowed when used memory > 'maxmemory'."))

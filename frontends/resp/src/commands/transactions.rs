@@ -7,6 +7,7 @@
 use ferrokit_engine::KeyspaceId;
 use ferrokit_redis::{KeySet, Transaction, WatchList};
 
+use super::client::tracking;
 use super::table::{self, CommandInfo, Keys, category, flag};
 use super::{Context, Handler, Outcome, Refusal};
 use crate::resp::{OwnedCommand, parse_integer};
@@ -79,6 +80,8 @@ pub(crate) struct Transacting {
 struct Queue {
     requests: Vec<(&'static CommandInfo, OwnedCommand)>,
     bytes: usize,
+    /// Of all requests.
+    flags: u32,
     /// A command was refused: EXEC will run none.
     is_spoiled: bool,
 }
@@ -100,6 +103,21 @@ pub(super) fn spoil(session: &mut Session) {
     if let Some(queue) = queue_of(session) {
         queue.is_spoiled = true;
     }
+}
+
+/// What EXEC answers, and ends with, when it is itself refused.
+pub(super) fn abort(cx: &mut Context<'_>, refusal: Refusal) -> Refusal {
+    end(cx.shared, cx.session);
+    let text = refusal.into_text();
+    let why = text.strip_prefix("ERR ").unwrap_or(&text);
+    Refusal::Text(format!("EXECABORT Transaction discarded because of: {why}").into())
+}
+
+/// Whether the command in hand needs memory: for what it does, or for being kept until EXEC.
+pub(super) fn needs_memory(cx: &Context<'_>) -> bool {
+    let queue = cx.session.transacting.as_ref().and_then(|it| it.queue.as_ref());
+    let of_queue = if cx.info.name == "exec" { queue.map_or(0, |it| it.flags) } else { 0 };
+    (cx.info.flags | of_queue) & flag::DENYOOM != 0 || is_to_be_queued(cx)
 }
 
 /// Whether the command in hand waits for EXEC.
@@ -124,6 +142,7 @@ pub(super) fn queue(cx: &mut Context<'_>) -> Outcome {
         return Err(Refusal::text("ERR the transaction is too large: its commands are over 1 GiB"));
     }
     queue.requests.push((cx.info, request));
+    queue.flags |= cx.info.flags;
     let queued = queue.requests.len();
     cx.session.client.show_queued(Some(queued));
     cx.reply.status("QUEUED");
@@ -185,14 +204,6 @@ pub(super) async fn exec(cx: &mut Context<'_>) -> Outcome {
         shared.store.unwatch(watched);
         return Err(Refusal::text("EXECABORT Transaction discarded because of previous errors."));
     }
-    let needs_room = queue.requests.iter().any(|(info, _)| info.flags & flag::DENYOOM != 0);
-    if needs_room
-        && !shared.is_within_data_limit()
-        && let Err(refusal) = super::make_room(cx).await
-    {
-        shared.store.unwatch(watched);
-        return Err(refusal);
-    }
     let keys = keys_of(cx, &queue, watched);
     let mut transaction = Transaction::begin(&shared.store, keys).await;
     let is_touched = watched.is_touched(shared.now());
@@ -218,7 +229,12 @@ pub(super) async fn exec(cx: &mut Context<'_>) -> Outcome {
     }
     cx.session.set_special(special::EXECUTING, false);
     let client = ferrokit_redis::ClientId(cx.session.client.id);
-    transaction.commit(client, cx.db.tally()).await
+    let own_reads = tracking::split_own_reads(cx, transaction.overlay());
+    let outcome = transaction.publish(client, cx.db.tally()).await;
+    // The keys are still locked.
+    tracking::remember_own_reads(cx, &own_reads);
+    drop(transaction);
+    outcome
 }
 
 /// The keys that the queued commands may touch, and those that are watched.

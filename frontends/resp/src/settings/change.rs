@@ -108,6 +108,12 @@ pub(super) fn sketch_limit(shared: &Shared) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Keys beyond a lower limit are forgotten at once.
+pub(super) fn tracking_limit(shared: &Shared) -> Result<(), Problem> {
+    shared.tracking.keep_bounds();
+    Ok(())
+}
+
 pub(super) fn log_level(shared: &Shared) -> Result<(), Problem> {
     shared.logs.set_level(shared.settings.loglevel.get());
     Ok(())

@@ -108,6 +108,9 @@ settings! {
     "maxmemory-policy" Change::Applied(change::data_limit), maxmemory_policy: Choice<EvictionPolicy> = Choice::new(7);
     /// Keys looked at to find one to evict.
     "maxmemory-samples" Change::AtOnce, maxmemory_samples: Number = Number::new(5, 1, INT);
+    /// How long a command may evict: 0 hardly, 100 until the data is within maxmemory.
+    "maxmemory-eviction-tenacity" Change::AtOnce, maxmemory_eviction_tenacity: Number =
+        Number::new(10, 0, 100);
     /// How slowly the access counters of the LFU policies grow.
     "lfu-log-factor" Change::Applied(change::data_limit), lfu_log_factor: Number = Number::new(10, 0, INT);
     /// Minutes after which the access counters of the LFU policies are halved.
@@ -120,7 +123,7 @@ settings! {
     "notify-keyspace-events" Change::Applied(change::key_events), notify_keyspace_events: List<KeyEvents> =
         List::new(KeyEvents(0));
     /// Keys remembered for clients that track them; 0: no limit.
-    "tracking-table-max-keys" Change::AtOnce, tracking_table_max_keys: Number =
+    "tracking-table-max-keys" Change::Applied(change::tracking_limit), tracking_table_max_keys: Number =
         Number::new(1_000_000, 0, EVER);
     /// Microseconds from which on a command is kept in the slow log; 0: all, -1: none.
     "slowlog-log-slower-than" Change::AtOnce, slowlog_log_slower_than: Number =

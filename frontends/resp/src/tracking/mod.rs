@@ -9,8 +9,8 @@
 //! The table holds at most `tracking-table-max-keys` keys, and [`TABLE_BYTES_MAX`] of them; beyond
 //! that keys are forgotten, and the clients told as if they had changed.
 //!
-//! Lock order: a shard of the table, `clients` or a prefix's; none under another. Under them only
-//! the leaves of a client.
+//! Lock order: `tracking`, then a shard of the table; otherwise none of these, `clients` and a
+//! prefix's under another. Under them only the leaves of a client.
 
 mod prefixes;
 
@@ -19,6 +19,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex};
 
+use ferrokit_engine::KeyspaceId;
+use ferrokit_redis::WriteStamp;
 use prefixes::Prefixes;
 
 use crate::client::{Client, flag, lock};
@@ -53,6 +55,18 @@ pub(crate) struct Options {
     pub(crate) is_caching_given: bool,
     /// In broadcast mode.
     pub(crate) prefixes: BTreeSet<Vec<u8>>,
+    /// Keys that the transaction under way wrote, and read then.
+    pub(crate) own_reads: Vec<OwnRead>,
+}
+
+/// A key that a transaction read as it had written it itself. It is told of that write when it
+/// commits, which is not to count as a change of what it read.
+#[derive(Debug)]
+pub(crate) struct OwnRead {
+    pub(crate) keyspace: KeyspaceId,
+    pub(crate) key: Box<[u8]>,
+    /// The write that was read.
+    pub(crate) stamp: WriteStamp,
 }
 
 impl Options {
@@ -110,9 +124,15 @@ impl Tracking {
         lock(&self.tracking).insert(client.id, Arc::clone(client));
     }
 
-    /// Strikes a client off. Its keys stay until they change or there are too many.
+    /// Strikes a client off. Its keys stay until they change or there are too many, or nobody is left
+    /// who tracks: then changes are no longer told.
     pub(crate) fn remove(&self, client: &Client) {
-        lock(&self.tracking).remove(&client.id);
+        let mut tracking = lock(&self.tracking);
+        if tracking.remove(&client.id).is_some() && tracking.is_empty() {
+            // Whoever begins to track waits: what it remembers is not lost.
+            self.forget_all();
+        }
+        drop(tracking);
         self.prefixes.remove(client);
     }
 
@@ -184,7 +204,7 @@ impl Tracking {
         }
     }
 
-    /// Brings the table within its bounds, after they were narrowed; every second.
+    /// Brings the table within its bounds, after they were narrowed.
     pub(crate) fn keep_bounds(&self) {
         if self.has_too_many() {
             self.forget_some(0, usize::MAX);
@@ -247,6 +267,14 @@ impl Tracking {
 
     /// All keys are gone.
     pub(crate) fn flushed(&self) {
+        self.forget_all();
+        let all: Vec<Arc<Client>> = lock(&self.tracking).values().cloned().collect();
+        let push = Invalidation::of_all();
+        all.iter().for_each(|client| self.send(client, &push));
+    }
+
+    /// Empties the table.
+    fn forget_all(&self) {
         for shard in &self.shards {
             let table = std::mem::take(&mut *lock(shard));
             let items = table.values().map(Vec::len).sum();
@@ -255,9 +283,6 @@ impl Tracking {
             self.items.fetch_sub(items, Ordering::Relaxed);
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
-        let all: Vec<Arc<Client>> = lock(&self.tracking).values().cloned().collect();
-        let push = Invalidation::of_all();
-        all.iter().for_each(|client| self.send(client, &push));
     }
 
     /// Sends an invalidation to a client, or to where it had them redirected.

@@ -60,6 +60,19 @@ fn the_table_keeps_its_bounds_and_whoever_is_forgotten_is_told() {
 }
 
 #[test]
+fn when_nobody_tracks_any_more_the_table_is_empty() {
+    let fixture = fixture("0");
+    let (one, other) = (fixture.tracker(), fixture.tracker());
+    fixture.tracking.remember(b"key1", one.id);
+    fixture.tracking.remove(&one);
+    fixture.tracking.remove(&one);
+    assert_eq!(fixture.tracking.keys(), 1);
+    fixture.tracking.remove(&other);
+    assert_eq!((fixture.tracking.keys(), fixture.tracking.items()), (0, 0));
+    assert_eq!(fixture.tracking.bytes.load(Ordering::Relaxed), 0);
+}
+
+#[test]
 fn changes_under_a_prefix_are_told_together_but_not_to_who_made_them() {
     let fixture = fixture("0");
     let (all, others) = (fixture.tracker(), fixture.tracker());

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
+use ferrokit_redis::transaction::Overlay;
+
 use super::super::{Context, Outcome, Refusal, table};
 use crate::client::flag;
 use crate::resp::parse_integer;
 use crate::session::{Session, special};
 use crate::shared::Shared;
-use crate::tracking::{Choice, Options};
+use crate::tracking::{Choice, Options, OwnRead};
 
 /// What CLIENT TRACKING asks for.
 #[derive(Default)]
@@ -220,7 +222,7 @@ pub(in crate::commands) fn info(cx: &mut Context<'_>) -> Outcome {
     let mut prefixes = None;
     match cx.session.tracking.as_deref() {
         None => flags.push("off"),
-        Some(Options { choice, is_caching_given, prefixes: set }) => {
+        Some(Options { choice, is_caching_given, prefixes: set, .. }) => {
             flags.push("on");
             flags.extend(client.is(flag::BROADCAST).then_some("bcast"));
             let (name, caching) = match choice {
@@ -248,14 +250,47 @@ pub(in crate::commands) fn info(cx: &mut Context<'_>) -> Outcome {
     Ok(())
 }
 
-/// Remembers the keys that the command in hand is about to read.
+/// Remembers the keys that the command in hand is about to read; what the transaction around it has
+/// written, when that is committed.
 #[cold]
-pub(in crate::commands) fn remember(cx: &Context<'_>) {
-    let wants_keys = cx.session.tracking.as_ref().is_some_and(|it| it.wants_keys());
-    let is_read = cx.info.flags & table::flag::READONLY != 0;
-    if wants_keys && is_read {
-        for key in table::keys(cx.info, cx.args) {
-            cx.shared.tracking.remember(key, cx.session.client.id);
+pub(in crate::commands) fn remember(cx: &mut Context<'_>) {
+    let Some(options) = cx.session.tracking.as_mut().filter(|it| it.wants_keys()) else { return };
+    if cx.info.flags & table::flag::READONLY == 0 {
+        return;
+    }
+    for key in table::keys(cx.info, cx.args) {
+        match cx.db.write_stamp(key) {
+            None => cx.shared.tracking.remember(key, cx.session.client.id),
+            Some(stamp) => {
+                let keyspace = cx.db.keyspace();
+                options.own_reads.push(OwnRead { keyspace, key: key.into(), stamp });
+            }
         }
+    }
+}
+
+/// Before a transaction is committed: remembers the keys that it has written again behind its last
+/// read, so that its client is told of them. The others are to be
+/// [remembered](remember_own_reads) before anybody else can write them.
+pub(in crate::commands) fn split_own_reads(
+    cx: &mut Context<'_>,
+    overlay: &Overlay,
+) -> Vec<OwnRead> {
+    let Some(options) = &mut cx.session.tracking else { return Vec::new() };
+    let mut own_reads = std::mem::take(&mut options.own_reads);
+    own_reads.retain(|read| {
+        let is_last = overlay.stamp(read.keyspace, &read.key).is_none_or(|it| it == read.stamp);
+        if !is_last {
+            cx.shared.tracking.remember(&read.key, cx.session.client.id);
+        }
+        is_last
+    });
+    own_reads
+}
+
+/// Remembers keys as the transaction that was just committed left them.
+pub(in crate::commands) fn remember_own_reads(cx: &Context<'_>, own_reads: &[OwnRead]) {
+    for read in own_reads {
+        cx.shared.tracking.remember(&read.key, cx.session.client.id);
     }
 }

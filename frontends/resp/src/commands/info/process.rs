@@ -55,6 +55,7 @@ pub(super) fn memory(cx: &Context<'_>, out: &mut Text) {
     out.field("maxmemory", settings.maxmemory.get());
     out.field("maxmemory_human", human(settings.maxmemory.get()));
     out.field("maxmemory_policy", settings.maxmemory_policy.name());
+    out.field("mem_not_counted_for_evict", 0);
     out.field("mem_replication_backlog", 0);
     out.field("mem_clients_slaves", 0);
     out.field("mem_cluster_links", 0);
