@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) latency: LatencyMonitor,
     /// The expiry cycle runs; DEBUG SET-ACTIVE-EXPIRE stops it.
     pub(crate) expires_actively: AtomicBool,
+    /// Nothing but the sync of `appendfsync everysec` is done by the clock: DEBUG PAUSE-CRON.
+    pub(crate) pauses_jobs: AtomicBool,
     /// 40 hexadecimal digits, new at each start.
     pub(crate) run_id: String,
     replication_id: Mutex<String>,
@@ -115,6 +117,7 @@ impl Shared {
             slow_log: SlowLog::default(),
             latency: LatencyMonitor::default(),
             expires_actively: AtomicBool::new(true),
+            pauses_jobs: AtomicBool::new(false),
             run_id: random_id(host),
             replication_id: Mutex::new(random_id(host)),
             uptime_secs: AtomicU64::new(0),

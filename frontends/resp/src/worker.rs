@@ -224,12 +224,16 @@ async fn keep_house(worker: Rc<Worker>) {
         }
         let now = (shared.host.env.clock.monotonic() - start).as_secs();
         shared.uptime_secs.fetch_max(now, Ordering::Relaxed);
-        cut_off(&worker, shared.uptime());
+        let is_paused = shared.pauses_jobs.load(Ordering::Relaxed);
+        if !is_paused {
+            cut_off(&worker, shared.uptime());
+        }
         if worker.index == 0 {
             shared.store.tick();
-            shared.tracking.keep_bounds();
             shared.sync_if_due().await;
-            shared.saves.tick(&shared.settings, shared.changes());
+            if !is_paused {
+                shared.saves.tick(&shared.settings, shared.changes());
+            }
         }
     }
 }
@@ -244,7 +248,8 @@ async fn expire(worker: Rc<Worker>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let is_active = shared.expires_actively.load(Ordering::Relaxed);
+        let is_active = shared.expires_actively.load(Ordering::Relaxed)
+            && !shared.pauses_jobs.load(Ordering::Relaxed);
         if is_active && let Err(refusal) = shared.store.run_expiry_cycle(EXPIRY_BUDGET).await {
             tracing::debug!(%refusal, "a step of the expiry cycle failed");
         }

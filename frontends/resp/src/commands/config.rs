@@ -7,7 +7,7 @@ use super::{Context, Handler, Outcome, Refusal};
 use crate::auth;
 use crate::settings::change::Change;
 use crate::settings::choices::Access;
-use crate::settings::{ROWS as PARAMETERS, Refused, Row, foreign, row};
+use crate::settings::{Added, ROWS as PARAMETERS, Refused, Row, foreign, row};
 
 const SUBCOMMAND: CommandInfo = CommandInfo {
     flags: flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE,
@@ -81,7 +81,7 @@ const HELP: &[&str] = &[
     "REWRITE",
     "    Rewrite the configuration file.",
     "HELP",
-    "    Prints this help.",
+    "    Print this help.",
 ];
 
 pub(super) fn help(cx: &mut Context<'_>) -> Outcome {
@@ -186,7 +186,12 @@ pub(super) fn reset_stat(cx: &mut Context<'_>) -> Outcome {
 }
 
 pub(super) async fn rewrite(cx: &mut Context<'_>) -> Outcome {
-    let written = cx.shared.settings.rewrite(cx.shared.host.fs.as_ref()).await;
+    rewrite_with(cx, Added::NotDefault).await
+}
+
+/// Rewrites the configuration file, adding to it what is said.
+pub(super) async fn rewrite_with(cx: &mut Context<'_>, added: Added) -> Outcome {
+    let written = cx.shared.settings.rewrite(cx.shared.host.fs.as_ref(), added).await;
     written.map_err(|why| Refusal::Text(format!("ERR {why}").into()))?;
     tracing::info!("the configuration file is rewritten");
     cx.reply.ok();

@@ -8,8 +8,9 @@ use ferrokit_engine::{Durability, Entry, KeyspaceId, SweepCursor};
 use ferrokit_redis::{Value, glob};
 
 use super::table::{CommandInfo, flag};
-use super::{Context, Handler, Outcome, Refusal, help};
+use super::{Context, Handler, Outcome, Refusal, config, help};
 use crate::resp::{Protocol, Reply, parse_integer};
+use crate::settings::Added;
 
 pub(super) const ROWS: &[CommandInfo] = &[CommandInfo {
     name: "debug",
@@ -38,6 +39,7 @@ pub(super) async fn debug(cx: &mut Context<'_>) -> Outcome {
     let name = cx.args.at(1).to_ascii_lowercase();
     match (name.as_slice(), cx.args.len()) {
         (b"change-repl-id", 2) => cx.shared.change_replication_id(),
+        (b"config-rewrite-force-all", 2) => return config::rewrite_with(cx, Added::All).await,
         (b"digest", 2) => return digest(cx).await,
         (b"digest-value", _) => return digest_values(cx).await,
         (b"error", 3) => {
@@ -54,6 +56,9 @@ pub(super) async fn debug(cx: &mut Context<'_>) -> Outcome {
         }
         (b"loadaof" | b"reload", _) => settle(cx).await?,
         (b"object", 3) => return object(cx).await,
+        (b"pause-cron", 3) => {
+            cx.shared.pauses_jobs.store(cx.integer(2)? != 0, Ordering::Relaxed);
+        }
         (b"populate", 3..=5) => populate(cx).await?,
         (b"protocol", 3) => return protocol(cx),
         (b"set-active-expire", 3) => {
@@ -259,6 +264,9 @@ fn write_bool(reply: &mut Reply, value: bool) {
 const HELP: &[&str] = &[
     "CHANGE-REPL-ID",
     "    Change the replication IDs of the instance.",
+    "CONFIG-REWRITE-FORCE-ALL",
+    "    Like CONFIG REWRITE but writes all configuration options, including",
+    "    keywords not listed in original configuration file or default values.",
     "DIGEST",
     "    Output a hex signature representing the current DB content.",
     "DIGEST-VALUE <key> [<key> ...]",
@@ -272,6 +280,9 @@ const HELP: &[&str] = &[
     "    Write <message> to the server log.",
     "OBJECT <key>",
     "    Show low level info about `key` and associated value.",
+    "PAUSE-CRON <0|1>",
+    "    Stop what is done by the clock: expiring keys, disconnecting silent or slow",
+    "    clients, checkpoints. What appendfsync promises is kept.",
     "POPULATE <count> [<prefix>] [<size>]",
     "    Create <count> string keys named key:<num>. If <prefix> is specified then",
     "    it is used instead of the 'key' prefix.",

@@ -35,6 +35,7 @@ use change::Change;
 use choices::{Access, Io};
 use ferrokit_engine::{Error, Result};
 use ferrokit_storage::{Fs, IoBackend};
+pub(crate) use rewrite::Added;
 pub(crate) use rows::{ROWS, Values};
 
 use crate::shared::Shared;
@@ -138,6 +139,13 @@ impl Settings {
         same.map_or(value, |it| it.configured.clone())
     }
 
+    /// Whether the value was left open, and is what it came to.
+    fn is_left_open(&self, row: &Row) -> bool {
+        let value = self.show(row);
+        let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        settled.iter().any(|it| it.name == row.name && it.actual == value)
+    }
+
     /// Takes the text of a configuration file: TOML if its name ends so, the syntax of redis.conf
     /// otherwise, without `include`.
     ///
@@ -152,7 +160,7 @@ impl Settings {
     /// # Errors
     /// `InvalidArgument` for TOML that is none, or a value it cannot hold.
     pub fn rewritten(&self, name: &str, text: &str) -> Result<String> {
-        rewrite::text(self, name, text)
+        rewrite::text(self, name, text, Added::NotDefault)
     }
 
     /// Names and values of all parameters.
@@ -170,11 +178,15 @@ impl Settings {
     ///
     /// # Errors
     /// As CONFIG REWRITE tells them.
-    pub(crate) async fn rewrite(&self, fs: &dyn Fs) -> std::result::Result<(), String> {
+    pub(crate) async fn rewrite(
+        &self,
+        fs: &dyn Fs,
+        added: Added,
+    ) -> std::result::Result<(), String> {
         let Some(path) = self.file.get() else {
             return Err("The server is running without a config file".to_owned());
         };
-        rewrite::rewrite(self, fs, path)
+        rewrite::rewrite(self, fs, path, added)
             .await
             .map_err(|error| format!("Rewriting config file: {error}"))
     }
