@@ -307,6 +307,9 @@ impl Db<'_> {
         let len = self
             .edit_string(key, |before, out| {
                 was_absent = before.is_none();
+                if was_absent {
+                    out.begin_new();
+                }
                 let before = before.unwrap_or_default();
                 if before.len() + suffix.len() > limit {
                     return Err(Refusal::TOO_LONG);

@@ -164,6 +164,12 @@ impl<'a> StringWriter<'a> {
         Self { out, start }
     }
 
+    /// Takes what will be written for a new string, which is as it was given.
+    pub fn begin_new(&mut self) {
+        self.out.clear();
+        self.start = 0;
+    }
+
     /// The string so far.
     pub fn bytes(&mut self) -> &mut [u8] {
         self.out.get_mut(self.start..).unwrap_or_default()

@@ -1,7 +1,13 @@
 //! OBJECT: how a value is stored and when it was used.
 
+use std::ops::Range;
+
+use ferrokit_engine::Entry;
+use ferrokit_redis::Value;
+
 use super::table::{CommandInfo, Keys, category, flag};
 use super::{Context, Handler, Outcome, Refusal, help};
+use crate::resp::parse_integer;
 
 const SUBCOMMAND: CommandInfo = CommandInfo {
     arity: 3,
@@ -122,11 +128,28 @@ pub(super) async fn idle_time(cx: &mut Context<'_>) -> Outcome {
     Ok(())
 }
 
-/// Values are not shared.
+/// The integers of which Redis has each once, for all keys.
+const SHARED_INTEGERS: Range<i64> = 0..10_000;
+/// The references of a shared value.
+const SHARED: i64 = i32::MAX as i64;
+
+/// One, but for small integers: what Redis tells of those. It does not share them where eviction goes
+/// by the use of a key, which it notes at the value.
 pub(super) async fn ref_count(cx: &mut Context<'_>) -> Outcome {
-    if is_there(cx).await? {
-        cx.reply.integer(1);
+    let mut is_small_integer = false;
+    let mut visit = |entry: Entry<'_>| {
+        let value = Value::decode(entry.value);
+        let number =
+            value.as_string().filter(|_| value.encoding() == "int").and_then(parse_integer);
+        is_small_integer = number.is_some_and(|number| SHARED_INTEGERS.contains(&number));
+    };
+    if !cx.db.peek(cx.args.at(2), &mut visit).await? {
+        cx.reply.null();
+        return Ok(());
     }
+    let settings = &cx.shared.settings;
+    let shares = settings.maxmemory.get() == 0 || !settings.maxmemory_policy.get().goes_by_use();
+    cx.reply.integer(if shares && is_small_integer { SHARED } else { 1 });
     Ok(())
 }
 
