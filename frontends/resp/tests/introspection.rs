@@ -300,26 +300,21 @@ fn a_server_alone_says_so() {
 }
 
 #[test]
-fn keys_are_found_with_what_is_done_with_them() {
-    let server = TestServer::on("memory:");
-    let mut client = server.client();
-    let mut keys = |request: &str| -> Vec<String> {
-        let found = client.ask(&format!("COMMAND GETKEYSANDFLAGS {request}"));
-        let line = |pair: &Value| {
-            let access: Vec<&str> = pair.array()[1].array().iter().map(Value::text).collect();
-            format!("{} {}", pair.array()[0].text(), access.join(","))
-        };
-        found.array().iter().map(line).collect()
-    };
-    assert_eq!(keys("GET a"), ["a RO,access"]);
-    assert_eq!(keys("SET a 1"), ["a OW,update"]);
-    assert_eq!(keys("SET a 1 EX 5 GET"), ["a RW,access,update"]);
-    assert_eq!(keys("RENAME a b"), ["a RW,access,delete", "b OW,update"]);
-    assert_eq!(keys("COPY a b DB 1"), ["a RO,access", "b OW,update"]);
-    assert_eq!(keys("MSET a 1 b 2"), ["a OW,update", "b OW,update"]);
-    assert_eq!(keys("MEMORY USAGE a"), ["a RO"]);
-    let invalid = "-ERR Invalid number of arguments specified for command\r\n";
-    client.check("COMMAND GETKEYSANDFLAGS GET", invalid);
+fn while_jobs_are_paused_silent_clients_stay() {
+    let server = debuggable();
+    let (mut client, mut silent) = (server.client(), server.client());
+    silent.check("PING", "+PONG\r\n");
+    client.check("DEBUG PAUSE-CRON x", "-ERR value is not an integer or out of range\r\n");
+    client.check("DEBUG PAUSE-CRON 1", OK);
+    client.check("CONFIG SET timeout 1", OK);
+    for _ in 0..40 {
+        // It keeps itself from being silent.
+        client.check("PING", "+PONG\r\n");
+        support::sleep(100);
+    }
+    assert_eq!(info_field(&mut client, "connected_clients"), "2");
+    client.check("DEBUG PAUSE-CRON 0", OK);
+    until("the silent client is gone", || info_field(&mut client, "connected_clients") == "1");
 }
 
 #[test]
