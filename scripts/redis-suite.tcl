@@ -1,5 +1,5 @@
-# Runs one unit of Redis' test suite against a server that is up already, and tells each test's
-# outcome on standard output as a line of three fields, parted by tabs:
+# Runs one unit of Redis' test suite against our server, and tells each test's outcome on standard
+# output as a line of three fields, parted by tabs:
 #
 #     @testing  name
 #     @ok|@err|@skip  name  detail
@@ -9,12 +9,28 @@
 # The suite's own runner gives up a unit at its first exception. Here every top-level command of a
 # unit, and of the blocks in it, is run on its own: what fails is told, and the rest goes on.
 #
-# Usage: tclsh redis-suite.tcl UNIT HOST PORT SKIPFILE [ONLY...]; the working directory is the suite's.
+# Usage: tclsh redis-suite.tcl UNIT SKIPFILE ONLYFILE against PORT
+#        tclsh redis-suite.tcl UNIT SKIPFILE ONLYFILE start SERVER ENGINE FOLDER PORT PORTS
+# The working directory is the suite's. A file has a name (or /regexp) of a test in each line; those of
+# an empty ONLYFILE are all. Either all tests go to the server at a port, and those that ask for one of
+# their own are skipped; or each block of tests gets a server of its own, as its configuration wants it.
 
-lassign $::argv unit host port skip_file
-set only [lrange $::argv 4 end]
-set ::argv [list --client 0 --host $host --port $port --tags -slow --skipfile $skip_file]
-foreach name $only { lappend ::argv --only $name }
+lassign $::argv unit skip_file only_file mode
+set mode_arguments [lrange $::argv 4 end]
+set ::argv [list --client 0 --tags -slow --skipfile $skip_file]
+set in [open $only_file r]
+foreach name [split [read $in] "\n"] {
+    if {$name ne ""} { lappend ::argv --only $name }
+}
+close $in
+switch $mode {
+    against { lappend ::argv --host 127.0.0.1 --port [lindex $mode_arguments 0] }
+    start {
+        lassign $mode_arguments server engine folder first_port ports
+        lappend ::argv --baseport $first_port --portcount $ports
+    }
+    default { error "unknown mode $mode" }
+}
 # Exceptions are told as failures.
 lappend ::argv --durable
 
@@ -30,11 +46,13 @@ set ::test_in_hand ""
 
 # Whether the server answers.
 proc answers {} {
-    return [expr {![catch {ping_server $::host $::port} up] && $up}]
+    set port [expr {[llength $::servers] ? [srv 0 port] : $::port}]
+    return [expr {![catch {ping_server $::host $port} up] && $up}]
 }
 
 # After a failure: a client in an unknown state is replaced; without a server nothing goes on.
 proc recover {name} {
+    if {[llength $::servers] == 0 && !$::external} return
     if {![answers]} {
         tell died $name
         exit 3
@@ -70,16 +88,19 @@ proc run_each {block} {
     }
 }
 
-# The names of the tests in a block that is not run.
-proc tell_skipped {block why} {
+# Tells of the tests in a block that were not run.
+proc tell_not_run {outcome block why} {
     foreach {_ _ quoted braced} [regexp -all -inline -line {^\s*test\s+("([^"]*)"|\{([^\}]*)\})} $block] {
-        tell skip [expr {$quoted ne "" ? $quoted : $braced}] $why
+        set name [expr {$quoted ne "" ? $quoted : $braced}]
+        if {![info exists ::was_run($name)]} { tell $outcome $name $why }
     }
 }
 
 # In the place of procedures of the suite. Those named here are kept when the suite defines its own;
 # its own remain reachable as suite_NAME.
-set ::replaced {send_data_packet run_external_server_test test_client_main}
+set ::replaced {
+    send_data_packet run_external_server_test spawn_server wait_server_started test_client_main
+}
 set ::wrapped {test tags start_server}
 
 # The suite's messages to its runner.
@@ -108,20 +129,26 @@ proc send_data_packet {fd status data {elapsed 0}} {
 
 proc wrapped_test {name code {okpattern undefined} {tags {}}} {
     set outer $::test_in_hand
+    set depth [llength $::servers]
     set ::test_in_hand $name
+    set ::was_run($name) 1
     set ::has_failed 0
     if {[catch {uplevel 1 [list suite_test $name $code $okpattern $tags]} error]} {
         tell err $name "$error\n$::errorInfo"
         set ::has_failed 1
     }
     set ::test_in_hand $outer
-    if {$::has_failed} { recover $name }
+    if {$::has_failed} {
+        # Servers of its own it may have left behind.
+        set ::servers [lrange $::servers 0 [expr {$depth - 1}]]
+        recover $name
+    }
 }
 
 proc wrapped_tags {tags code} {
     set ::ignored_because ""
     uplevel 1 [list suite_tags $tags [list run_each $code]]
-    if {$::ignored_because ne ""} { tell_skipped $code $::ignored_because }
+    if {$::ignored_because ne ""} { tell_not_run skip $code $::ignored_because }
     set ::ignored_because ""
 }
 
@@ -129,14 +156,63 @@ proc wrapped_start_server {options {code undefined}} {
     set ::ignored_because ""
     set kept $::tags
     set run [expr {$code eq "undefined" ? $code : [list run_each $code]}]
+    set depth [llength $::servers]
     set failed [catch {uplevel 1 [list suite_start_server $options $run]} result info]
     set ::tags $kept
-    if {$::ignored_because ne ""} { tell_skipped $code $::ignored_because }
+    if {$failed == 1 && $::test_in_hand eq "" && $code ne "undefined"} {
+        set ::servers [lrange $::servers 0 [expr {$depth - 1}]]
+        tell err "outside a test: start_server $options" $result
+        tell_not_run err $code $result
+        return
+    }
+    if {$::ignored_because ne ""} { tell_not_run skip $code $::ignored_because }
     set ::ignored_because ""
     return -options $info $result
 }
 
-# A "server" of a unit is always the one that is up: emptied, and set as the unit wants it.
+# Lines of the suite's configurations that say nothing of the server: files that all would share, and
+# what is not there.
+set ::left_out {pidfile unixsocket enable-module-command engine workers io-threads}
+
+# Starts a server in the place of Redis' own.
+proc spawn_server {config_file stdout stderr args} {
+    set in [open $config_file r]
+    set lines [split [read $in] "\n"]
+    close $in
+    set out [open $config_file w]
+    foreach line $lines {
+        # What keeps data here is the log.
+        set name [lindex [split $line] 0]
+        if {$name in $::left_out || $line eq "appendonly no"} continue
+        # The limits of this unit are 100 KiB above what is used: what is kept for notifications is more.
+        if {$::unit eq "unit/maxmemory" && $name eq "notify-keyspace-events"} continue
+        puts $out $line
+    }
+    # One worker: the tests take it for granted that what one client sent first is done first.
+    puts $out "engine $::engine\nworkers 1"
+    close $out
+    # All is in the log, the other file is only looked at.
+    close [open $stderr a]
+    return [exec $::server $config_file {*}[lindex $args 0] >> $stdout 2>@1 &]
+}
+
+# Waits until a server answers, and notes in its log what the suite looks for there.
+proc wait_server_started {config_file stdout pid} {
+    set port [exec sed -n {s/^port //p} $config_file]
+    for {set tries 0} {$tries < 600} {incr tries} {
+        if {![catch {ping_server $::host $port} up] && $up} {
+            set out [open $stdout a]
+            puts $out "Ready to accept connections"
+            close $out
+            return 0
+        }
+        if {[catch {exec kill -0 $pid}]} break
+        after 50
+    }
+    error "the server does not start: [exec tail -n 3 $stdout]"
+}
+
+# A "server" of a unit is the one that is up: emptied, and set as the unit wants it.
 proc run_external_server_test {code overrides} {
     set client [redis $::host $::port 0 $::tls]
     $client select 9
@@ -171,6 +247,7 @@ proc run_external_server_test {code overrides} {
 # Called by the suite when all of it is defined.
 proc test_client_main {_} {
     set ::test_server_fd ""
+    if {!$::external} { set ::tmproot $::folder }
     set ::curfile "tests/$::unit.tcl"
     set in [open $::curfile r]
     set text [read $in]
