@@ -43,6 +43,12 @@ pub trait JobControl: Send + Sync {
     /// Makes the job run (again). Cheap when it is already awake.
     fn wake(&self);
 
+    /// Makes the job run within some milliseconds, once for however many such calls: for what must
+    /// happen, but that nobody waits for.
+    fn wake_soon(&self) {
+        self.wake();
+    }
+
     /// Waits until a step under way has finished, and never runs the job again. Called by the job
     /// itself it does not wait: the step under way is the last.
     fn stop(&self);
@@ -67,6 +73,11 @@ impl JobHandle {
     /// Makes the job run (again).
     pub fn wake(&self) {
         self.control.wake();
+    }
+
+    /// Makes the job run within some milliseconds.
+    pub fn wake_soon(&self) {
+        self.control.wake_soon();
     }
 
     /// Stops the job: a step under way finishes, none follows.

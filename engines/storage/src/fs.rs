@@ -150,6 +150,15 @@ pub trait File: Send + Sync {
     /// `Io`, `OutOfSpace`. Any prefix, or any part in pieces, may have been written.
     fn write_at(&self, offset: u64, data: Vec<u8>) -> Op<'static, Vec<u8>>;
 
+    /// Writes all of `data` at `offset` on the calling thread, which is held up for no longer than a
+    /// copy into the system's cache takes: for short writes that a thread would else be woken for.
+    ///
+    /// # Errors
+    /// As [`write_at`](Self::write_at).
+    fn write_now(&self, offset: u64, data: Vec<u8>) -> Result<Vec<u8>> {
+        self.write_at(offset, data).wait()
+    }
+
     /// Makes the bytes written durable, and the metadata needed to read them back.
     ///
     /// # Errors

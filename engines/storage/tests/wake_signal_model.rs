@@ -4,6 +4,11 @@
 mod primitive {
     pub(crate) use loom::sync::atomic::{AtomicU8, Ordering};
     pub(crate) use loom::thread::{Thread, park};
+
+    /// Here a little is no time at all.
+    pub(crate) fn park_a_little() {
+        loom::thread::yield_now();
+    }
 }
 
 #[path = "../src/background/wake_signal.rs"]
@@ -51,6 +56,46 @@ fn every_wake_is_answered_by_a_step_that_sees_what_came_before_it() {
         shared.signal.wake(&thread);
         other.join().unwrap();
         // Were a wake lost, the sleeper would park forever: loom reports the deadlock.
+        sleeper.join().unwrap();
+    });
+}
+
+#[test]
+fn a_call_that_can_wait_is_answered_like_any_other() {
+    loom::model(|| {
+        let shared = Arc::new(Shared { signal: WakeSignal::new(), posted: AtomicUsize::new(0) });
+        let sleeper = sleeper(&shared, 2);
+        let thread = sleeper.thread().clone();
+        let other = {
+            let (shared, thread) = (Arc::clone(&shared), thread.clone());
+            thread::spawn(move || {
+                shared.posted.fetch_add(1, Ordering::Relaxed);
+                shared.signal.wake_soon(&thread);
+            })
+        };
+        shared.posted.fetch_add(1, Ordering::Relaxed);
+        shared.signal.wake_soon(&thread);
+        other.join().unwrap();
+        sleeper.join().unwrap();
+    });
+}
+
+#[test]
+fn calls_of_both_kinds_are_answered() {
+    loom::model(|| {
+        let shared = Arc::new(Shared { signal: WakeSignal::new(), posted: AtomicUsize::new(0) });
+        let sleeper = sleeper(&shared, 2);
+        let thread = sleeper.thread().clone();
+        let other = {
+            let (shared, thread) = (Arc::clone(&shared), thread.clone());
+            thread::spawn(move || {
+                shared.posted.fetch_add(1, Ordering::Relaxed);
+                shared.signal.wake(&thread);
+            })
+        };
+        shared.posted.fetch_add(1, Ordering::Relaxed);
+        shared.signal.wake_soon(&thread);
+        other.join().unwrap();
         sleeper.join().unwrap();
     });
 }

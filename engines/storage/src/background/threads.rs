@@ -96,6 +96,10 @@ impl JobControl for ThreadControl {
         self.shared.signal.wake(&self.thread);
     }
 
+    fn wake_soon(&self) {
+        self.shared.signal.wake_soon(&self.thread);
+    }
+
     fn stop(&self) {
         if std::thread::current().id() == self.thread.id() {
             // A thread cannot wait for its own end: the step under way is the last one.

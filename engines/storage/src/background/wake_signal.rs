@@ -3,11 +3,15 @@
 //! `AWAKE` is cleared before a step, never after: a wake that comes during the step sets it again
 //! and causes another step. The waker's read-modify-write, even where the flag is set already,
 //! orders what it wrote before the step that answers it; a mere load would not.
+//!
+//! A call that can wait a little (`SOON`) costs the sleeper one short sleep instead of a step for
+//! every call: however often it is called meanwhile, it steps once.
 
-use super::primitive::{AtomicU8, Ordering, Thread, park};
+use super::primitive::{AtomicU8, Ordering, Thread, park, park_a_little};
 
 const AWAKE: u8 = 1;
 const STOPPED: u8 = 2;
+const SOON: u8 = 4;
 
 /// What the sleeper is called for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,13 @@ impl WakeSignal {
         }
     }
 
+    /// Calls the sleeper, which is `thread`, to step within a few milliseconds.
+    pub(crate) fn wake_soon(&self, thread: &Thread) {
+        if self.0.fetch_or(SOON, Ordering::AcqRel) & (AWAKE | SOON) == 0 {
+            thread.unpark();
+        }
+    }
+
     /// Calls the sleeper for the last time.
     pub(crate) fn stop(&self, thread: &Thread) {
         self.0.fetch_or(STOPPED, Ordering::AcqRel);
@@ -51,15 +62,23 @@ impl WakeSignal {
 
     /// Sleeps until there is a call. Only the sleeper may wait.
     pub(crate) fn wait(&self) -> Call {
+        let mut has_slept_a_little = false;
         loop {
-            let flags = self.0.fetch_and(!AWAKE, Ordering::AcqRel);
+            let flags = self.0.load(Ordering::Acquire);
             if flags & STOPPED != 0 {
                 return Call::Stop;
             }
-            if flags & AWAKE != 0 {
+            if flags & AWAKE != 0 || flags & SOON != 0 && has_slept_a_little {
+                // Both are answered by the step that follows.
+                self.0.fetch_and(!(AWAKE | SOON), Ordering::AcqRel);
                 return Call::Run;
             }
-            park();
+            if flags & SOON != 0 {
+                has_slept_a_little = true;
+                park_a_little();
+            } else {
+                park();
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
-//! [`Committer`]: the job that writes and syncs the log.
+//! [`Committer`]: writes and syncs the log.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use ferrokit_engine::{Error, ErrorKind, Result};
 
@@ -11,6 +11,9 @@ use super::segment::Segment;
 use super::shared::{Batch, Shared};
 use super::store::Store;
 use crate::background::{Job, JobHandle, Progress};
+
+/// The longest batch that one who waits for it writes himself.
+const WRITE_HERE_BYTES_MAX: usize = 64 << 10;
 
 /// The only writer of segments. One step takes what is in the buffer, writes it, and syncs if
 /// anybody asked for the device.
@@ -48,6 +51,23 @@ impl Committer {
             stalled: None,
             preparer,
         }
+    }
+
+    /// Writes what is in the buffer if that is all it takes: no sync, no new segment, no long copy.
+    fn write_here(&mut self) -> Result<()> {
+        if self.stalled.is_some() || self.shared.failure().is_some() {
+            return Ok(());
+        }
+        let room = self.current.capacity_end().saturating_sub(self.written);
+        let room = usize::try_from(room).unwrap_or(usize::MAX).min(WRITE_HERE_BYTES_MAX);
+        if let Some(bytes) = self.shared.take_batch_to_write(room) {
+            let offset = self.current.offset_of(self.written);
+            let count = bytes.len() as u64;
+            let buffer = self.current.file.write_now(offset, bytes)?;
+            self.note_written(offset, count);
+            self.shared.give_back(buffer);
+        }
+        Ok(())
     }
 
     fn step(&mut self) -> Result<Progress> {
@@ -109,6 +129,12 @@ impl Committer {
         let count = bytes.len() as u64;
         let offset = self.current.offset_of(self.written);
         let buffer = self.current.file.write_at(offset, bytes).wait()?;
+        self.note_written(offset, count);
+        Ok(buffer)
+    }
+
+    /// Takes note that `count` bytes were written at `offset` of the segment.
+    fn note_written(&mut self, offset: u64, count: u64) {
         self.written += count;
         self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
         let readable = self.unsynced_record.unwrap_or(self.written).min(self.written);
@@ -118,7 +144,6 @@ impl Committer {
         if is_half_full {
             self.preparer.wake();
         }
-        Ok(buffer)
     }
 
     fn sync(&mut self) -> Result<()> {
@@ -156,20 +181,52 @@ impl Committer {
     }
 }
 
-impl Job for Committer {
+/// The committer, as those share it who run it: its job, and whoever waits for a short write.
+///
+/// It comes first in the lock order of the log.
+#[derive(Clone)]
+pub(super) struct SharedCommitter(Arc<Mutex<Committer>>);
+
+impl SharedCommitter {
+    pub(super) fn new(committer: Committer) -> Self {
+        Self(Arc::new(Mutex::new(committer)))
+    }
+
+    /// Writes what is in the buffer on this thread, where that is a matter of a short copy and the
+    /// committer is at rest. To have its job do it costs two changes of threads.
+    pub(super) fn write_here(&self) {
+        let mut committer = match self.0.try_lock() {
+            Ok(committer) => committer,
+            Err(TryLockError::Poisoned(committer)) => committer.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let shared = Arc::clone(&committer.shared);
+        let _unwinding = FailOnUnwind(Arc::clone(&shared));
+        if let Err(error) = committer.write_here() {
+            shared.fail(error);
+        }
+    }
+}
+
+impl Job for SharedCommitter {
     fn run(&mut self) -> Progress {
-        let _unwinding = FailOnUnwind(Arc::clone(&self.shared));
-        match self.step() {
+        let mut committer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = Arc::clone(&committer.shared);
+        let _unwinding = FailOnUnwind(Arc::clone(&shared));
+        if shared.poison().is_some() {
+            return Progress::Finished;
+        }
+        match committer.step() {
             Ok(progress) => progress,
             Err(error) => {
-                self.shared.fail(error);
+                shared.fail(error);
                 Progress::Finished
             }
         }
     }
 }
 
-/// A committer that unwinds is never run again: those who wait for it must learn of it.
+/// A committer that unwinds writes no more: those who wait for it must learn of it.
 struct FailOnUnwind(Arc<Shared>);
 
 impl Drop for FailOnUnwind {
@@ -177,5 +234,94 @@ impl Drop for FailOnUnwind {
         if std::thread::panicking() {
             self.0.fail(Error::new(ErrorKind::Poisoned, "log.commit", "the committer panicked"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ferrokit_engine::{CommitTicket, Durability, Stats};
+
+    use super::*;
+    use crate::log::{Log, LogConfig, LogPosition};
+    use crate::sim::{FaultKind, FaultPlan, OpKind, SimMachine};
+
+    fn open(machine: &SimMachine) -> Arc<Log> {
+        let config = LogConfig { segment_bytes: 4096, ..LogConfig::default() };
+        Log::open(&machine.host(), "log", config, LogPosition(0), &mut |_, _| Ok(())).unwrap()
+    }
+
+    fn append(log: &Log, bytes: usize, durability: Durability) -> CommitTicket {
+        log.append(&[&vec![7; bytes]], durability).unwrap().ticket(durability)
+    }
+
+    fn commits(log: &Log) -> u64 {
+        let mut stats = Stats::new();
+        log.stats_into(&mut stats);
+        stats.get("log_commits").unwrap()
+    }
+
+    #[test]
+    fn who_waits_for_the_system_writes_what_is_there_himself() {
+        let machine = SimMachine::new(1);
+        let log = open(&machine);
+        append(&log, 100, Durability::Memory);
+        append(&log, 100, Durability::Os);
+        let ticket = append(&log, 100, Durability::Os);
+        let before = commits(&log);
+        assert!(log.committed(ticket).is_ready(), "no step of the job was needed");
+        assert_eq!(commits(&log), before + 1);
+        assert_eq!(log.durable(Durability::Os), log.end());
+        assert!(log.durable(Durability::Synced) < log.end());
+    }
+
+    #[test]
+    fn a_wait_for_the_device_or_a_new_segment_is_left_to_the_job() {
+        let machine = SimMachine::new(1);
+        let host = machine.host();
+        let log = open(&machine);
+        let synced = append(&log, 100, Durability::Synced);
+        let os = append(&log, 100, Durability::Os);
+        assert!(!log.committed(os).is_ready(), "a sync comes first");
+        host.settle();
+        assert!(log.is_committed(synced).unwrap() && log.is_committed(os).unwrap());
+        append(&log, 3000, Durability::Memory);
+        let ticket = append(&log, 3000, Durability::Os);
+        assert!(!log.committed(ticket).is_ready());
+        host.wait(log.committed(ticket)).unwrap();
+        let ticket = append(&log, WRITE_HERE_BYTES_MAX, Durability::Os);
+        assert!(!log.committed(ticket).is_ready(), "a long copy holds nobody up");
+        host.wait(log.committed(ticket)).unwrap();
+    }
+
+    #[test]
+    fn after_a_write_that_failed_nobody_writes_any_more() {
+        let machine = SimMachine::new(1);
+        let host = machine.host();
+        let log = open(&machine);
+        machine.set_faults(FaultPlan::new().on(OpKind::Write, "log", FaultKind::Error, 1));
+        let ticket = append(&log, 100, Durability::Os);
+        let error = log.committed(ticket).wait().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Poisoned);
+        let writes = machine.io_count();
+        host.settle();
+        assert!(log.committed(ticket).wait().is_err());
+        assert_eq!(machine.io_count(), writes, "neither here nor by the job");
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_committed_soon() {
+        let machine = SimMachine::new(1);
+        let (host, config) = (machine.threaded_host(), LogConfig::default());
+        let log = Log::open(&host, "log", config, LogPosition(0), &mut |_, _| Ok(())).unwrap();
+        let ticket = append(&log, 100, Durability::Os);
+        while !log.is_committed(ticket).unwrap() {
+            std::thread::yield_now();
+        }
+        // The calls of a busy writer come to a step every few milliseconds, not one each.
+        let before = commits(&log);
+        for _ in 0..1000 {
+            append(&log, 100, Durability::Os);
+        }
+        assert!(commits(&log) - before < 100);
     }
 }

@@ -3,8 +3,9 @@
 //! Writers append to a buffer in memory and never wait for a device; a background job, the
 //! *committer*, swaps the buffer for an empty one, writes it with one write, syncs once if anyone
 //! asked for it, and wakes everybody it covered, while writers fill the other buffer (group
-//! commit: DeWitt et al., SIGMOD 1984; pipelined: Johnson et al., Aether, VLDB 2010). Commits are
-//! driven by the job alone: dropping an [`Op`] changes nothing.
+//! commit: DeWitt et al., SIGMOD 1984; pipelined: Johnson et al., Aether, VLDB 2010). Who waits for
+//! no more than the operating system, while the committer is at rest, does the write himself: a
+//! short copy instead of two changes of threads. Dropping an [`Op`] changes nothing.
 //!
 //! # Invariants
 //! - Positions are handed out in the order of [`Log::append`] and are never used twice, except
@@ -17,8 +18,8 @@
 //!   ends, by the start of its successor, before them: they can never come back.
 //! - After a failed write or sync no position advances any more.
 //!
-//! The bytes are described in `docs/design.md`. Lock order: trimming, then buffer, then segments,
-//! then waiters; none but trimming is held across I/O.
+//! The bytes are described in `docs/design.md`. Lock order: the committer, then trimming, then
+//! buffer, then segments, then waiters; none but the first two is held across I/O.
 
 mod commit;
 mod format;
@@ -114,7 +115,8 @@ impl Appended {
 /// The log. See the [module](self).
 pub struct Log {
     shared: Arc<Shared>,
-    committer: JobHandle,
+    committer: commit::SharedCommitter,
+    commits: JobHandle,
 }
 
 impl Log {
@@ -142,15 +144,16 @@ impl Log {
         let preparer = prepare::Preparer::new(Arc::clone(&recovered.store), Arc::clone(&shared));
         let preparer = host.background.register("log-prepare", Box::new(preparer))?;
         let committer = commit::Committer::new(Arc::clone(&shared), recovered, preparer);
-        let committer = host.background.register("log-commit", Box::new(committer))?;
-        Ok(Arc::new(Self { shared, committer }))
+        let committer = commit::SharedCommitter::new(committer);
+        let commits = host.background.register("log-commit", Box::new(committer.clone()))?;
+        Ok(Arc::new(Self { shared, committer, commits }))
     }
 
     /// Appends a record, gathered from parts, to the commit buffer. Never waits and does no I/O.
     ///
-    /// The record is committed with the durability asked for whether or not anybody waits for it;
-    /// one at [`Durability::Memory`] when the next commit comes, which is at once while there are
-    /// [readers](Self::retain).
+    /// The record is committed with the durability asked for whether or not anybody waits for it:
+    /// at once if somebody does or there are [readers](Self::retain), else within milliseconds; one
+    /// at [`Durability::Memory`] that nobody reads when the next commit comes.
     ///
     /// # Errors
     /// `InvalidArgument` for a record longer than the configuration allows, `Busy` far beyond the
@@ -158,10 +161,12 @@ impl Log {
     /// `Closed`.
     pub fn append(&self, parts: &[&[u8]], durability: Durability) -> Result<Appended> {
         let appended = self.shared.append(parts, durability);
-        let is_due =
-            durability > Durability::Memory || self.shared.is_filling() || self.shared.is_read();
-        if appended.is_ok() && is_due {
-            self.committer.wake();
+        if appended.is_ok() {
+            if self.shared.is_filling() || self.shared.is_read() {
+                self.commits.wake();
+            } else if durability > Durability::Memory {
+                self.commits.wake_soon();
+            }
         }
         self.trying_again(appended)
     }
@@ -169,7 +174,7 @@ impl Log {
     /// The answer; a stalled log is tried again whenever somebody wants anything of it.
     fn trying_again<T>(&self, answer: Result<T>) -> Result<T> {
         if answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::OutOfSpace) {
-            self.committer.wake();
+            self.commits.wake();
         }
         answer
     }
@@ -183,7 +188,7 @@ impl Log {
         if let Some(result) = self.shared.room_now() {
             return Op::Ready(self.trying_again(result));
         }
-        self.committer.wake();
+        self.commits.wake();
         self.shared.wait_for_room()
     }
 
@@ -202,8 +207,16 @@ impl Log {
         if ticket.os.max(ticket.synced) > self.end().0 {
             return Op::err(Error::invalid("log.committed", "the ticket is of no record so far"));
         }
+        if ticket.synced <= self.shared.durable(Durability::Synced) {
+            self.committer.write_here();
+            match self.is_committed(ticket) {
+                Ok(true) => return Op::ok(()),
+                Ok(false) => {}
+                Err(error) => return Op::err(error),
+            }
+        }
         self.shared.ask_for_sync(ticket.synced);
-        self.committer.wake();
+        self.commits.wake();
         self.shared.wait_for_commit(ticket)
     }
 
@@ -245,7 +258,7 @@ impl Log {
     /// `Io`. The log itself is not harmed.
     pub fn trim(&self, before: LogPosition) -> Result<()> {
         self.shared.trim(before)?;
-        self.committer.wake();
+        self.commits.wake();
         Ok(())
     }
 
@@ -257,7 +270,7 @@ impl Log {
     pub fn retain(self: &Arc<Self>, from: Option<LogPosition>) -> Result<LogReader> {
         let reader = LogReader::new(Arc::clone(&self.shared), from)?;
         // What was appended at `Memory` before there was a reader has waited for no commit.
-        self.committer.wake();
+        self.commits.wake();
         Ok(reader)
     }
 
@@ -286,7 +299,7 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.committer.stop();
+        self.commits.stop();
         self.shared.abandon();
     }
 }

@@ -251,6 +251,17 @@ impl Shared {
         })
     }
 
+    /// What is to be committed, if it asks for no more than to be written, in `room` bytes.
+    pub(super) fn take_batch_to_write(&self, room: usize) -> Option<Vec<u8>> {
+        let mut buffer = self.buffer();
+        let is_plain = buffer.first_synced.is_none() && buffer.closing.is_none();
+        if buffer.bytes.is_empty() || buffer.bytes.len() > room || !is_plain {
+            return None;
+        }
+        let unused = std::mem::take(&mut buffer.unused);
+        Some(std::mem::replace(&mut buffer.bytes, unused))
+    }
+
     pub(super) fn has_batch(&self) -> bool {
         !self.buffer().bytes.is_empty()
     }
@@ -350,7 +361,7 @@ impl Shared {
     }
 
     /// Why nothing can be committed at the moment.
-    fn failure(&self) -> Option<Error> {
+    pub(super) fn failure(&self) -> Option<Error> {
         if let Some(poison) = self.poison.get() {
             return Some(poison.clone());
         }

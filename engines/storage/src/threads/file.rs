@@ -62,6 +62,12 @@ impl File for ThreadsFile {
         })
     }
 
+    fn write_now(&self, offset: u64, data: Vec<u8>) -> Result<Vec<u8>> {
+        self.check_range("file.write", offset, data.len() as u64)?;
+        self.descriptor.write_all(offset, &data)?;
+        Ok(data)
+    }
+
     fn sync_data(&self) -> Op<'static, ()> {
         self.run(Descriptor::sync_data)
     }
