@@ -54,6 +54,13 @@ pub trait Fs: Send + Sync {
     /// `NotFound`, `Io`, `OutOfSpace`.
     fn open(&self, path: &str, mode: OpenMode) -> Result<Arc<dyn File>>;
 
+    /// Creates a file, as [`OpenMode::CreateNew`] does, that those may read and write who may do so
+    /// with the file `like`, and at no time anybody else.
+    ///
+    /// # Errors
+    /// `NotFound` if `like` is not there; those of [`open`](Self::open).
+    fn create_like(&self, path: &str, like: &str) -> Result<Arc<dyn File>>;
+
     /// Creates a directory and its parents, durably; existing ones are no error.
     ///
     /// # Errors

@@ -67,6 +67,10 @@ impl Fs for ThreadsFs {
         let descriptor = namespace::open(path, mode, self.reads_cached_inline)?;
         Ok(Arc::new(ThreadsFile::new(descriptor, Arc::clone(&self.pool))))
     }
+    fn create_like(&self, path: &str, like: &str) -> Result<Arc<dyn File>> {
+        let descriptor = namespace::create_like(path, like, self.reads_cached_inline)?;
+        Ok(Arc::new(ThreadsFile::new(descriptor, Arc::clone(&self.pool))))
+    }
     fn create_dir_all(&self, path: &str) -> Result<()> {
         namespace::create_dir_all(path)
     }

@@ -103,6 +103,11 @@ impl Fs for UringFs {
         let descriptor = namespace::open(path, mode, self.shared.options.reads_cached_inline)?;
         Ok(Arc::new(UringFile::new(descriptor, Arc::clone(&self.shared))))
     }
+    fn create_like(&self, path: &str, like: &str) -> Result<Arc<dyn File>> {
+        let reads_cached_inline = self.shared.options.reads_cached_inline;
+        let descriptor = namespace::create_like(path, like, reads_cached_inline)?;
+        Ok(Arc::new(UringFile::new(descriptor, Arc::clone(&self.shared))))
+    }
     fn create_dir_all(&self, path: &str) -> Result<()> {
         namespace::create_dir_all(path)
     }

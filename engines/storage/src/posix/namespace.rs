@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use ferrokit_engine::{Error, ErrorKind, Result};
@@ -25,6 +26,23 @@ pub(crate) fn open(path: &str, mode: OpenMode, reads_cached_inline: bool) -> Res
         OpenMode::CreateNew => options.write(true).create_new(true),
         OpenMode::OpenOrCreate => options.write(true).create(true).truncate(false),
     };
+    open_with(&options, path, reads_cached_inline)
+}
+
+/// Creates a file with the permissions of another: from the start, so that nobody gets hold of it
+/// who may not.
+pub(crate) fn create_like(path: &str, like: &str, reads_cached_inline: bool) -> Result<Descriptor> {
+    let permissions = fs::metadata(like).map_err(failed("fs.open", like))?.permissions();
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(permissions.mode() & 0o777);
+    open_with(&options, path, reads_cached_inline)
+}
+
+fn open_with(
+    options: &fs::OpenOptions,
+    path: &str,
+    reads_cached_inline: bool,
+) -> Result<Descriptor> {
     let file = options.open(path).map_err(failed("fs.open", path))?;
     if file.metadata().map_err(failed("fs.open", path))?.is_dir() {
         let error = io::Error::from(io::ErrorKind::IsADirectory);

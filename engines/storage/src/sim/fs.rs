@@ -76,6 +76,15 @@ impl Fs for SimFs {
         Ok(self.handle(&mut disk, path, inode, mode))
     }
 
+    /// Nobody but the machine is there to read: permissions are not simulated.
+    fn create_like(&self, path: &str, like: &str) -> Result<Arc<dyn File>> {
+        let at = place("fs.open", like)?;
+        if self.disk.lock().written.get(&at).is_none() {
+            return Err(not_found("fs.open", like));
+        }
+        self.open(path, OpenMode::CreateNew)
+    }
+
     fn create_dir_all(&self, path: &str) -> Result<()> {
         if path.is_empty() {
             return Err(Error::invalid("fs.create_dir_all", "a directory without a name"));

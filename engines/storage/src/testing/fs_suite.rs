@@ -7,7 +7,9 @@
 
 use ferrokit_engine::{ErrorKind, Op, Result};
 
-use crate::atomic_file::{TEMPORARY_SUFFIX, join, remove_temporary_files, replace_file};
+use crate::atomic_file::{
+    TEMPORARY_SUFFIX, join, read_file, remove_temporary_files, replace_file, rewrite_file,
+};
 use crate::fs::{DirEntry, File, Fs, OpenMode};
 
 /// Waits for operations.
@@ -351,5 +353,14 @@ pub fn atomic_replacement(fs: &dyn Fs, waiter: &impl Waiter, directory: &str) {
     assert_eq!(remove_temporary_files(fs, directory).expect("a sweep"), 0);
     write(waiter, &*open(fs, &leftover, OpenMode::CreateNew), 0, b"unfinished");
     assert_eq!(remove_temporary_files(fs, directory).expect("a sweep"), 1);
+    assert_eq!(fs.list(directory).expect("a list").len(), 1);
+    let rewrite =
+        |name: &str| waiter.wait(Op::pending(rewrite_file(fs, directory, name, b"third".to_vec())));
+    rewrite("current").expect("a replacement");
+    assert_kind(rewrite("absent"), ErrorKind::NotFound);
+    let path = join(directory, "current");
+    let content = |bytes_max| waiter.wait(Op::pending(read_file(fs, &path, bytes_max)));
+    assert_eq!(content(5).expect("the content"), b"third");
+    assert_kind(content(4), ErrorKind::InvalidArgument);
     assert_eq!(fs.list(directory).expect("a list").len(), 1);
 }
