@@ -101,9 +101,7 @@ impl Db<'_> {
     pub async fn exist(&mut self, keys: &[&[u8]], touches: bool) -> Result<usize> {
         let mut counting = Counting(0);
         let mut quiet = self.at(self.keyspace);
-        if !touches {
-            quiet.set_touching(false);
-        }
+        quiet.set_touching(touches);
         quiet.read_many(keys, &mut counting).await?;
         let found = counting.0.min(keys.len());
         self.tally().hits += found as u64;

@@ -1,5 +1,7 @@
 //! [`WatchList`]: the keys a client watches until its EXEC.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Place;
 use std::sync::Arc;
 
 use ferrokit_engine::{Entry, KeyspaceId, UnixMillis};
@@ -11,20 +13,18 @@ use crate::store::Store;
 use crate::stripes::WatchFlag;
 use crate::transaction::{KeySet, Transaction};
 
-struct Watched {
-    keyspace: KeyspaceId,
-    key: Box<[u8]>,
-    /// When the key was to expire, if it was there.
-    expire_at: Option<UnixMillis>,
-}
-
 /// The keys a client watches. It must be emptied by [`Store::unwatch`] before it is dropped, or
 /// the store goes on telling nobody.
 #[derive(Default)]
 pub struct WatchList {
     flag: Arc<WatchFlag>,
-    keys: Vec<Watched>,
+    /// When each was to expire, if it was there.
+    keys: HashMap<(KeyspaceId, Box<[u8]>), Option<UnixMillis>>,
+    bytes: usize,
 }
+
+/// What a watched key takes beside its name, about.
+const WATCH_BYTES: usize = 128;
 
 impl WatchList {
     /// Whether nothing is watched.
@@ -37,14 +37,19 @@ impl WatchList {
         self.keys.len()
     }
 
+    /// The memory that the watches take, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The keys.
     pub fn keys(&self) -> impl Iterator<Item = (KeyspaceId, &[u8])> {
-        self.keys.iter().map(|watched| (watched.keyspace, &*watched.key))
+        self.keys.keys().map(|(keyspace, key)| (*keyspace, &**key))
     }
 
     /// Whether one of the keys was changed since it is watched, or has expired.
     pub fn is_touched(&self, now: UnixMillis) -> bool {
-        self.flag.is_touched() || self.keys.iter().any(|it| Entry::is_expired_at(it.expire_at, now))
+        self.flag.is_touched() || self.keys.values().any(|at| Entry::is_expired_at(*at, now))
     }
 }
 
@@ -60,25 +65,24 @@ impl Store {
         key: &[u8],
         tally: &mut Tally,
     ) -> Result<()> {
-        if list.keys.iter().any(|it| it.keyspace == keyspace && *it.key == *key) {
-            return Ok(());
-        }
+        let Place::Vacant(place) = list.keys.entry((keyspace, key.into())) else { return Ok(()) };
         let locked = Transaction::begin(self, KeySet::of([(keyspace, key)])).await;
         let mut expire_at = None;
         let mut visit = |entry: Entry<'_>| expire_at = entry.expire_at;
         let mut db = self.db(keyspace, ClientId::default(), tally);
         db.peek(key, &mut visit).await?;
         self.stripes.watch(keyspace, key, &list.flag);
-        list.keys.push(Watched { keyspace, key: key.into(), expire_at });
+        place.insert(expire_at);
+        list.bytes += key.len() * 2 + WATCH_BYTES;
         drop(locked);
         Ok(())
     }
 
     /// Ends all watches of a list.
     pub fn unwatch(&self, list: &mut WatchList) {
-        for watched in list.keys.drain(..) {
-            self.stripes.unwatch(watched.keyspace, &watched.key, &list.flag);
+        for ((keyspace, key), _) in list.keys.drain() {
+            self.stripes.unwatch(keyspace, &key, &list.flag);
         }
-        list.flag = Arc::default();
+        *list = WatchList::default();
     }
 }
