@@ -4,15 +4,19 @@
 //! waits. Such a run is kept within the soft bound of unsent replies: where the values are larger
 //! than that, it is given up before anything of it was answered, and shorter runs follow.
 
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 
-use ferrokit_redis::{ClientId, Tally};
+use ferrokit_redis::Tally;
 
 use crate::commands::{self, Context};
 use crate::observe::Taken;
 use crate::resp::{Arguments, ParseLimits, Parsed, parse_within};
 use crate::session::{Session, special};
 use crate::shared::special as shared_special;
+use crate::turns::Turn;
 use crate::worker::Worker;
 use crate::workspace::Workspace;
 
@@ -23,15 +27,13 @@ pub(crate) const GETS_MAX: usize = 64;
 /// Arguments of a request, and their length, before a client has said who it is.
 const ARGUMENTS_BEFORE_AUTH: u32 = 10;
 const BYTES_BEFORE_AUTH: u32 = 16 << 10;
-/// After so many commands of one client others get their turn.
-const COMMANDS_PER_TURN: u64 = 4096;
 
 /// What a batch came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ran {
     /// All whole requests were run; the next one ends at `needed` unread bytes or later.
     All { needed: usize },
-    /// There may be more whole requests, but replies should be sent first.
+    /// There may be more whole requests, but replies should be sent first, or others have their turn.
     Paused,
     /// The next request is put off by CLIENT PAUSE.
     Held,
@@ -44,6 +46,7 @@ pub(crate) struct Batch<'b> {
     worker: &'b Rc<Worker>,
     session: &'b mut Session,
     workspace: &'b mut Workspace,
+    turn: &'b mut Turn,
     /// The end of the replies before this batch.
     mark: usize,
     /// How much of the unread input was run.
@@ -66,6 +69,7 @@ impl<'b> Batch<'b> {
         worker: &'b Rc<Worker>,
         session: &'b mut Session,
         workspace: &'b mut Workspace,
+        turn: &'b mut Turn,
     ) -> Self {
         workspace.gets.clear();
         let mark = workspace.reply.mark();
@@ -73,6 +77,7 @@ impl<'b> Batch<'b> {
             worker,
             session,
             workspace,
+            turn,
             mark,
             offset: 0,
             last: 0,
@@ -85,11 +90,25 @@ impl<'b> Batch<'b> {
     }
 
     pub(crate) async fn run(&mut self) -> Ran {
-        commands::begin_batch(&self.worker.shared, self.session);
-        let ran = self.run_all().await;
+        let now = commands::begin_batch(&self.worker.shared, self.session);
+        self.turn.begin_batch(now);
+        let has_waited = Cell::new(false);
+        let ran = {
+            let mut run_all = pin!(self.run_all(&has_waited));
+            poll_fn(|cx| {
+                let polled = run_all.as_mut().poll(cx);
+                if polled.is_pending() {
+                    has_waited.set(true);
+                }
+                polled
+            })
+            .await
+        };
+        self.settle_wait(&has_waited);
         if let Some(taken) = commands::end_batch(&self.worker.shared, self.session) {
             self.note_slow(taken);
         }
+        self.turn.end_batch(self.session.meter.seen());
         ran
     }
 
@@ -107,13 +126,22 @@ impl<'b> Batch<'b> {
         arguments.reset();
     }
 
-    async fn run_all(&mut self) -> Ran {
+    /// A wait for the engine, when others went on, is no part of the turn.
+    #[inline]
+    fn settle_wait(&mut self, has_waited: &Cell<bool>) {
+        if has_waited.take() {
+            self.turn.resume(self.worker.shared.host.env.clock.monotonic());
+        }
+    }
+
+    async fn run_all(&mut self, has_waited: &Cell<bool>) -> Ran {
         let mut limits = self.limits();
         loop {
+            self.settle_wait(has_waited);
             // Only what this batch wrote counts: replies the client does not take yet are no reason
             // to stop short of the soft bound, again and again.
             let written = self.workspace.reply.mark() - self.mark;
-            if self.commands >= COMMANDS_PER_TURN || written > SEND_AT_BYTES {
+            if self.turn.is_over_at(self.session.meter.seen()) || written > SEND_AT_BYTES {
                 self.run_gets().await;
                 return Ran::Paused;
             }
@@ -247,8 +275,7 @@ impl<'b> Batch<'b> {
         }
         self.session.client.set_last_command("get");
         let misses = self.tally.misses;
-        let client = ClientId(self.session.client.id);
-        let mut db = shared.store.db(self.session.keyspace, client, &mut self.tally);
+        let mut db = commands::db_of(shared, self.session, &mut self.tally);
         if let Err(text) = commands::get_run(&mut db, reply, scratch, input.unread(), gets).await {
             self.worker.stats().count_errors(&text, gets.len() as u64);
         }

@@ -18,6 +18,7 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use crate::input::STANDARD_BYTES;
 use crate::output_limits::Class;
 use crate::push::{Invalidation, Push};
 use crate::resp::{Protocol, Reply};
@@ -73,6 +74,12 @@ pub(crate) struct BufferSizes {
     pub(crate) unsent: AtomicUsize,
     /// The memory of the buffer they are in.
     pub(crate) reply_capacity: AtomicUsize,
+    /// Commands that MULTI has queued.
+    pub(crate) queued: AtomicUsize,
+    /// Watches and subscriptions.
+    pub(crate) interests: AtomicUsize,
+    /// What of all this the sum over all clients holds.
+    pub(crate) counted: AtomicUsize,
 }
 
 /// To how much a client is subscribed.
@@ -359,7 +366,22 @@ impl Client {
     pub(crate) fn memory_bytes(&self) -> usize {
         let sizes = [&self.sizes.input, &self.sizes.input_room, &self.sizes.reply_capacity];
         let buffers: usize = sizes.iter().map(|size| size.load(Ordering::Relaxed)).sum();
-        size_of::<Self>() + buffers + lock(&self.outbox).capacity()
+        let session = [&self.sizes.queued, &self.sizes.interests];
+        let session: usize = session.iter().map(|size| size.load(Ordering::Relaxed)).sum();
+        size_of::<Self>() + buffers + session + lock(&self.outbox).capacity()
+    }
+
+    /// What the client has the server hold: buffers as far as they are beyond those that are lent to
+    /// every connection at work, and what its session remembers.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        let of = |size: &AtomicUsize| size.load(Ordering::Relaxed);
+        let beyond = |used: usize, all: usize| used.max(all.saturating_sub(STANDARD_BYTES));
+        let input = of(&self.sizes.input);
+        let input = beyond(input, input + of(&self.sizes.input_room));
+        let output = beyond(of(&self.sizes.unsent), of(&self.sizes.reply_capacity));
+        // What is in the outbox is moved to the replies before long.
+        input + output + of(&self.sizes.queued) + of(&self.sizes.interests)
     }
 
     /// Whether more has waited than the soft limit of its class for longer than it says; to be asked

@@ -44,7 +44,7 @@ impl Client {
         let _ = write!(
             line,
             "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} \
-             ssub={} multi={} qbuf={} qbuf-free={} argv-mem={argument_bytes} multi-mem=0 rbs={} \
+             ssub={} multi={} qbuf={} qbuf-free={} argv-mem={argument_bytes} multi-mem={} rbs={} \
              rbp={} obl={} oll={} omem={beyond} tot-mem={} events={} cmd={} user=default redir={} \
              resp={} lib-name={} lib-ver={}",
             self.id,
@@ -62,6 +62,7 @@ impl Client {
             self.queued.load(relaxed),
             sizes.input.load(relaxed),
             sizes.input_room.load(relaxed),
+            sizes.queued.load(relaxed),
             sizes.reply_capacity.load(relaxed),
             sizes.reply_capacity.load(relaxed),
             waiting - beyond,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::client::{Client, Ending, Ends, flag, lock};
+use crate::client_memory::ClientMemory;
 use crate::settings::Settings;
 
 /// The connections of a worker, by their ids.
@@ -18,6 +19,7 @@ pub(crate) struct Clients {
     count: AtomicUsize,
     last_id: AtomicU64,
     limit: AtomicUsize,
+    pub(crate) memory: ClientMemory,
     settings: Arc<Settings>,
     /// Output beyond this may never wait.
     output_bound: usize,
@@ -31,6 +33,7 @@ impl Clients {
             count: AtomicUsize::new(0),
             last_id: AtomicU64::new(0),
             limit: AtomicUsize::new(limit),
+            memory: ClientMemory::default(),
             settings,
             output_bound,
         }
@@ -64,6 +67,7 @@ impl Clients {
 
     pub(crate) fn disconnect(&self, worker: usize, client: &Client) {
         lock(&self.shards[worker]).remove(&client.id);
+        self.memory.forget(client);
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 

@@ -3,7 +3,8 @@
 //! The task of a connection alternates between a *batch* (run all whole requests of the input, then
 //! wait once for their durability) and an *exchange* (write what is unsent in one write, read what
 //! is there). It holds no buffers while it waits for a client that has sent nothing; of half a
-//! request it keeps just its bytes.
+//! request it keeps just its bytes. A client that sends more than a [turn](crate::turns) of work
+//! shares the worker with others.
 //!
 //! # Bounds
 //! Above [`output_soft_bytes`](crate::Limits) of unsent replies it stops reading; above
@@ -29,6 +30,7 @@ use crate::commands;
 use crate::exchange::{Exchange, Exchanged, Purpose};
 use crate::resp::{Arguments, Protocol};
 use crate::session::Session;
+use crate::turns::Turn;
 use crate::worker::Worker;
 use crate::workspace::Workspace;
 
@@ -54,6 +56,7 @@ struct Connection {
     /// Present while there is something in it.
     workspace: Option<Box<Workspace>>,
     rest: Option<Rest>,
+    turn: Turn,
 }
 
 /// Serves a client until it leaves, errs, or is cut off.
@@ -72,6 +75,7 @@ pub(crate) async fn serve(stream: TcpStream, worker: Rc<Worker>, client: Arc<Cli
         protocol: Protocol::default(),
         workspace: None,
         rest: None,
+        turn: Turn::default(),
     };
     connection.run().await;
     commands::end_transaction(&connection.worker.shared, &mut connection.session);
@@ -113,7 +117,7 @@ impl Connection {
                     }
                     Ran::Paused => match self.exchange(Purpose::Relieve, needed).await {
                         Exchanged::Cut => return,
-                        _ => tokio::task::yield_now().await,
+                        _ => self.pass_turn().await,
                     },
                     Ran::Held => match Box::pin(self.hold()).await {
                         Exchanged::Cut => return,
@@ -127,7 +131,8 @@ impl Connection {
     }
 
     /// Waits, without any buffer, until there is something to read.
-    async fn wait_for_input(&self) -> io::Result<()> {
+    async fn wait_for_input(&mut self) -> io::Result<()> {
+        self.turn.renew();
         let (stream, client) = (&self.stream, &self.session.client);
         poll_fn(|cx| match client.ending() {
             Ending::Open if client.has_pushes() => Poll::Ready(Ok(())),
@@ -145,6 +150,7 @@ impl Connection {
         sizes.input.store(workspace.input.unread().len(), Ordering::Relaxed);
         sizes.input_room.store(0, Ordering::Relaxed);
         sizes.reply_capacity.store(0, Ordering::Relaxed);
+        self.worker.shared.count_memory(&self.session.client);
         if !workspace.input.unread().is_empty() {
             self.rest = Some(Rest {
                 input: workspace.input.take_unread(),
@@ -219,13 +225,16 @@ impl Connection {
         let (worker, session) = (&self.worker, &mut self.session);
         workspace.reply.set_limit(session.client.output_limit());
         let mark = workspace.reply.mark();
-        let mut batch = Batch::new(worker, session, workspace);
+        let mut batch = Batch::new(worker, session, workspace, &mut self.turn);
         let ran = batch.run().await;
         let (replies, commands, offset) = (batch.replies, batch.commands, batch.offset);
         let (tally, has_pushes) = (batch.tally, batch.has_pushes);
         workspace.input.consume(offset);
         worker.stats().commands.add(commands);
         worker.stats().add(&tally);
+        session.client.sizes.unsent.store(workspace.reply.unsent().len(), Ordering::Relaxed);
+        session.show_memory();
+        worker.shared.count_memory(&session.client);
         if let Err(error) = worker.shared.store.committed(tally.ticket).await {
             // None of them may be shown: each request gets the failure instead.
             workspace.reply.rewind(mark);
@@ -256,7 +265,23 @@ impl Connection {
             soft_bytes,
             purpose,
         };
-        poll_fn(|cx| exchange.poll(cx)).await
+        let turn = &mut self.turn;
+        poll_fn(|cx| {
+            let polled = exchange.poll(cx);
+            if polled.is_pending() {
+                turn.renew();
+                exchange.worker.shared.count_memory(exchange.client);
+            }
+            polled
+        })
+        .await
+    }
+
+    /// Lets others go on, if its turn is over.
+    async fn pass_turn(&mut self) {
+        if self.turn.is_over() {
+            self.worker.turns.wait(&mut self.turn).await;
+        }
     }
 
     /// Waits until the pause that puts a request off may be over; replies and pushes go on.

@@ -17,6 +17,9 @@ use crate::shared::Shared;
 /// Keys evicted from one look at the clock to the next.
 const EVICTED_PER_LOOK: usize = 128;
 
+/// So many times as many when the limit has changed, or for a tenth of a second.
+const EVICTIONS_AT_ONCE_MAX: usize = 64;
+
 /// The engine's figure.
 const DATA_BYTES: &str = "data_bytes";
 
@@ -89,6 +92,23 @@ impl Shared {
     pub(crate) fn is_within_data_limit(&self) -> bool {
         let limit = self.settings.maxmemory.get();
         limit == 0 || self.data_bytes() <= limit
+    }
+
+    /// Evicts keys until the data is within its limit, or as many as may be without others waiting.
+    pub(crate) async fn evict_surplus(&self, tally: &mut Tally) {
+        for _ in 0..EVICTIONS_AT_ONCE_MAX {
+            if self.is_within_data_limit() {
+                return;
+            }
+            let before = self.data_limit.evicted();
+            if let Err(refusal) = self.make_room(tally).await {
+                return tracing::debug!(%refusal, "nothing is evicted");
+            }
+            if self.data_limit.evicted() == before {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Evicts keys until the data is within its limit, or for as long as a command may; false if there

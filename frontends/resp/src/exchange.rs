@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
@@ -45,7 +46,7 @@ pub(crate) enum Purpose {
 pub(crate) struct Exchange<'x> {
     pub(crate) stream: &'x mut TcpStream,
     pub(crate) worker: &'x Rc<Worker>,
-    pub(crate) client: &'x Client,
+    pub(crate) client: &'x Arc<Client>,
     pub(crate) workspace: &'x mut Workspace,
     pub(crate) soft_bytes: usize,
     pub(crate) purpose: Purpose,

@@ -43,7 +43,6 @@ impl Listening {
     }
 
     /// Sockets for so many workers, to come.
-    #[cfg(test)]
     pub(crate) fn nowhere(workers: usize) -> Self {
         let hands = (0..workers).map(|_| Hand::default()).collect();
         Self { endpoints: Mutex::default(), hands }

@@ -2,7 +2,9 @@
 
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
+use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ferrokit_engine::{Error, Result};
 use ferrokit_server::cli::{self, Invocation};
@@ -11,6 +13,9 @@ use ferrokit_server::supervisor::Supervisor;
 use ferrokit_server::{Server, StopSignal, start_up};
 use ferrokit_storage::Host;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// An opening of the engine that takes longer is told of in the log.
+const TELLS_AFTER: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let arguments: Vec<Vec<u8>> = std::env::args_os().skip(1).map(OsStringExt::into_vec).collect();
@@ -53,7 +58,7 @@ fn serve(line: &cli::CommandLine) -> Result<()> {
     let config = start_up::configure(line, &input, variables)?;
     let host = Host::system(config.settings.io_backend())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
+        .enable_all()
         .build()
         .map_err(|error| Error::io("server.start", error))?;
     // Before the server starts: from its first reply on a signal means an orderly end.
@@ -61,8 +66,14 @@ fn serve(line: &cli::CommandLine) -> Result<()> {
         let _inside = runtime.enter();
         Signals::new().map_err(|error| Error::io("server.signals", error))?
     };
-    let mut supervisor = Supervisor::new(&config.settings)?;
-    let server = Server::start(&host, &config)?;
+    let mut supervisor = Supervisor::new(&config.settings, &host)?;
+    let server = Server::begin(&host, &config)?;
+    let opening = opened(&server, &supervisor, &mut signals, &config.logs);
+    if let Some(reason) = runtime.block_on(opening)? {
+        tracing::info!(reason, "stopping before the engine is open");
+        supervisor.stopping();
+        return server.shutdown();
+    }
     // Scripts wait for this line and take the port from it: the README promises its beginning.
     tracing::info!(
         port = server.port(),
@@ -89,6 +100,29 @@ fn serve(line: &cli::CommandLine) -> Result<()> {
     server.shutdown()?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Waits until the engine is open; why it was not waited for, if so. Meanwhile a signal ends the
+/// server at once: what the engine has on its device is as good as after a crash.
+async fn opened(
+    server: &Server,
+    supervisor: &Supervisor,
+    signals: &mut Signals,
+    logs: &Logs,
+) -> Result<Option<&'static str>> {
+    let mut opened = pin!(server.opened());
+    let mut is_told = pin!(tokio::time::sleep(TELLS_AFTER));
+    loop {
+        tokio::select! {
+            opened = &mut opened => return opened.map(|()| None),
+            signal = signals.received(logs) => return Ok(Some(signal.name())),
+            () = server.shutdown_requested() => return Ok(Some("SHUTDOWN")),
+            () = &mut is_told, if !is_told.is_elapsed() => {
+                supervisor.loading();
+                tracing::info!(port = server.port(), "the engine is being opened; clients wait");
+            }
+        }
+    }
 }
 
 struct Signals {

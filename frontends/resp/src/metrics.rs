@@ -151,7 +151,9 @@ async fn answer(
 
 /// Why the server is of no use now, if so.
 fn health(shared: &Shared) -> std::result::Result<(), &'static str> {
-    if shared.is_sync_failing() {
+    if shared.is_loading() {
+        Err("the engine is not open yet")
+    } else if shared.is_sync_failing() {
         Err("the log is not synced: writes are not durable")
     } else {
         Ok(())
@@ -195,8 +197,12 @@ async fn metrics(shared: &Shared) -> String {
         ("last_save_timestamp_seconds", "Time of the last checkpoint", saves.last_at()),
         ("last_save_failed", "Whether the last checkpoint failed", saves.has_failed().into()),
         ("sync_failing", "Whether the log is not synced", shared.is_sync_failing().into()),
+        ("loading", "Whether the engine is not open yet", shared.is_loading().into()),
     ] {
         metric(&mut out, name, "gauge", help, value);
+    }
+    if shared.is_loading() {
+        return out;
     }
     head(&mut out, "keys", "gauge", "Keys of a database");
     for id in 0..shared.store.databases() {

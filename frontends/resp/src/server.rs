@@ -1,15 +1,18 @@
 //! [`Server`]: starts the workers, stops them, closes the engine.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use ferrokit_engine::{Capabilities, Durability, Error, KvEngine, Result};
+use ferrokit_engine::{Error, KvEngine, Result};
 use ferrokit_storage::Host;
+use tokio::sync::oneshot;
 
 use crate::config::{AppendFsync, Config};
-use crate::listening::{Listeners, Listening, listen};
+use crate::listening::{Listening, listen};
 use crate::metrics::{MetricsServer, MetricsSocket};
+use crate::opening;
 use crate::shared::Shared;
 use crate::worker;
 
@@ -40,71 +43,61 @@ pub struct Server {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     metrics: Option<MetricsServer>,
+    /// Told how the opening of the engine ended.
+    opened: Mutex<Option<oneshot::Receiver<Result<()>>>>,
 }
 
 impl Server {
     /// Opens the engine of the configuration and serves it.
     ///
     /// # Errors
-    /// Those of the engine's opening; `Unsupported` for a durability it cannot give; `Io` and
-    /// `InvalidArgument` for an address that cannot be listened on, saying what to do.
+    /// Those of [`begin`](Self::begin) and [`opened`](Self::opened).
     pub fn start(host: &Host, config: &Config) -> Result<Self> {
-        let listeners = listen(&config.settings)?;
-        let metrics = MetricsSocket::bind(&config.settings.metrics_addr.to_text())?;
-        let engine = ferrokit_engines::open(host, &config.settings.engine.to_text())?;
-        match Self::serve(host, config, Arc::clone(&engine), listeners, metrics) {
-            Ok(server) => Ok(server),
-            Err(error) => {
-                // The first error is the one to tell.
-                let _ = host.wait(engine.close());
-                Err(error)
-            }
-        }
+        let server = Self::begin(host, config)?;
+        host.wait(server.opened())?;
+        Ok(server)
     }
 
-    fn serve(
-        host: &Host,
-        config: &Config,
-        engine: Arc<dyn KvEngine>,
-        listeners: Listeners,
-        metrics: Option<MetricsSocket>,
-    ) -> Result<Self> {
-        let workers = listeners.per_worker.len();
+    /// Listens, and begins to open the engine: until it is open, clients are told `-LOADING`.
+    ///
+    /// # Errors
+    /// `Io` and `InvalidArgument` for an address that cannot be listened on, saying what to do.
+    pub fn begin(host: &Host, config: &Config) -> Result<Self> {
         let settings = &config.settings;
-        let clients = usize::try_from(settings.maxclients.get()).unwrap_or(usize::MAX);
-        let allowed = clients_within_descriptors(clients);
-        if allowed < clients {
-            tracing::warn!(
-                clients = allowed,
-                "fewer clients than asked: raise the limit of open files"
-            );
-        }
+        let listeners = listen(settings)?;
+        let metrics = MetricsSocket::bind(&settings.metrics_addr.to_text())?;
+        let workers = listeners.per_worker.len();
         // What was left open is settled now: CONFIG GET shows what holds.
-        settings.settle("maxclients", &allowed.to_string())?;
+        settle_clients(config)?;
         settings.settle("port", &listeners.port.to_string())?;
         settings.settle("io-threads", &workers.to_string())?;
-        settle_durability(config, engine.capabilities())?;
-        let shared = Arc::new(Shared::new(engine, host, config, Listening::new(listeners)));
-        shared.apply_durability()?;
-        shared.apply_string_limit();
-        shared.apply_sketch_limit();
-        shared.observe();
-        let mut server = Self { shared, threads: Vec::new(), metrics: None };
+        let shared = Arc::new(Shared::new(host, config, Listening::new(listeners))?);
+        let mut server =
+            Self { shared, threads: Vec::new(), metrics: None, opened: Mutex::default() };
+        // On failure the server is dropped, and its workers with it.
         for index in 0..workers {
             let shared = Arc::clone(&server.shared);
             let body = Box::new(move || worker::run(shared, index));
-            match host.env.spawner.spawn(&format!("ferrokit-worker-{index}"), body) {
-                Ok(thread) => server.threads.push(thread),
-                Err(error) => {
-                    server.stop_workers();
-                    return Err(Error::io("server.start", error));
-                }
-            }
+            let spawned = host.env.spawner.spawn(&format!("ferrokit-worker-{index}"), body);
+            server.threads.push(spawned.map_err(|error| Error::io("server.start", error))?);
         }
-        // On failure the server is dropped, and its workers with it.
         server.metrics =
             metrics.map(|socket| socket.serve(Arc::clone(&server.shared))).transpose()?;
+        server.opened = Mutex::new(Some(opening::begin(&server.shared, config)?));
         Ok(server)
+    }
+
+    /// Completes when the engine is open; at once for whoever asks again.
+    ///
+    /// # Errors
+    /// Those of the engine's opening; `Unsupported` for a durability it cannot give.
+    pub async fn opened(&self) -> Result<()> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(opened) = opened else { return Ok(()) };
+        opened.await.unwrap_or_else(|_| {
+            let why = std::io::Error::other("the thread that opens the engine panicked");
+            Err(Error::io("server.start", why))
+        })
     }
 
     /// Where metrics are served, if they are.
@@ -148,13 +141,14 @@ impl Server {
         self.shared.host.wait(self.shared.prepare_shutdown(*flags))
     }
 
-    /// Stops accepting, finishes the commands in flight, closes the engine.
+    /// Stops accepting, finishes the commands in flight, closes the engine. One that is still being
+    /// opened is closed as soon as it is open, by the thread that opens it.
     ///
     /// # Errors
     /// Those of [`KvEngine::close`].
     pub fn shutdown(mut self) -> Result<()> {
         self.stop_workers();
-        self.shared.host.wait(self.shared.engine.close())
+        self.shared.close_engine()
     }
 
     fn stop_workers(&mut self) {
@@ -173,20 +167,22 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop_workers();
+        // One that is dropped is not closed, as ever; but one that is not open yet must not stay.
+        self.shared.is_stopped.store(true, Ordering::SeqCst);
     }
 }
 
-/// An engine that keeps nothing logs nothing, unless that was demanded.
-fn settle_durability(config: &Config, capabilities: &Capabilities) -> Result<()> {
-    config.settings.appendfsync.get().durability_on(capabilities)?;
-    if capabilities.strongest_durability == Durability::Memory && !config.demands_durability {
-        config.settings.settle("appendonly", "no")?;
+/// As many clients as are asked for, or as there are descriptors for.
+fn settle_clients(config: &Config) -> Result<()> {
+    let clients = usize::try_from(config.settings.maxclients.get()).unwrap_or(usize::MAX);
+    let allowed = clients_within_descriptors(clients);
+    if allowed < clients {
+        tracing::warn!(
+            clients = allowed,
+            "fewer clients than asked: raise the limit of open files"
+        );
     }
-    if !config.settings.appendonly.get() {
-        let engine = capabilities.engine;
-        tracing::warn!(engine, "data is not durable: writes are kept in memory only");
-    }
-    Ok(())
+    config.settings.settle("maxclients", &allowed.to_string())
 }
 
 /// Raises the limit of open descriptors for so many clients; how many it allows.

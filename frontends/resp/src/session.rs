@@ -1,6 +1,7 @@
 //! [`Session`]: what a connection remembers between commands.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ferrokit_engine::KeyspaceId;
 
@@ -85,6 +86,27 @@ impl Session {
     #[inline]
     pub(crate) fn may_defer_gets(&self) -> bool {
         self.special == 0 && self.transacting.is_none() && self.is_authenticated
+    }
+
+    /// Shows others what is remembered for the client.
+    #[inline]
+    pub(crate) fn show_memory(&self) {
+        if self.transacting.is_some() || self.subscriptions.is_some() {
+            self.show_much();
+        } else {
+            self.client.sizes.queued.store(0, Ordering::Relaxed);
+            self.client.sizes.interests.store(0, Ordering::Relaxed);
+        }
+    }
+
+    #[cold]
+    fn show_much(&self) {
+        let transacting = self.transacting.as_deref();
+        let queued = transacting.map_or(0, Transacting::queued_bytes);
+        let watched = transacting.map_or(0, Transacting::watched_bytes);
+        let subscribed = self.subscriptions.as_ref().map_or(0, |it| it.bytes());
+        self.client.sizes.queued.store(queued, Ordering::Relaxed);
+        self.client.sizes.interests.store(watched + subscribed, Ordering::Relaxed);
     }
 
     pub(crate) fn replies(&self) -> Replies {

@@ -15,10 +15,12 @@ use crate::commands;
 use crate::config::{AppendFsync, Config, Limits};
 use crate::data_limit::DataLimit;
 use crate::key_events::KeyEvents;
+use crate::late::Late;
 use crate::listening::Listening;
 use crate::logs::Logs;
 use crate::monitor::Monitors;
 use crate::observe::{LatencyMonitor, SlowLog};
+use crate::opening;
 use crate::pause::{Pause, Paused};
 use crate::pubsub::PubSub;
 use crate::resp::ParseLimits;
@@ -35,18 +37,20 @@ pub(crate) mod special {
     pub(crate) const MONITORED: u32 = 1;
     /// Clients are paused.
     pub(crate) const PAUSED: u32 = 1 << 1;
+    /// The engine is not open yet.
+    pub(crate) const LOADING: u32 = 1 << 2;
 }
 
 /// The state of a server.
 pub(crate) struct Shared {
-    pub(crate) store: Store,
-    pub(crate) engine: Arc<dyn KvEngine>,
+    pub(crate) store: Late<Store>,
+    pub(crate) engine: Late<Arc<dyn KvEngine>>,
     pub(crate) data_limit: DataLimit,
     pub(crate) host: Host,
     pub(crate) settings: Arc<Settings>,
     pub(crate) logs: Logs,
     pub(crate) listening: Listening,
-    pub(crate) saves: Arc<Saves>,
+    pub(crate) saves: Late<Arc<Saves>>,
     pub(crate) shutdowns: Shutdowns,
     pub(crate) limits: Limits,
     pub(crate) clients: Arc<Clients>,
@@ -76,15 +80,20 @@ pub(crate) struct Shared {
     pub(crate) stops: Box<[Notify]>,
     /// The last sync of `appendfsync everysec` failed.
     is_sync_failing: AtomicBool,
+    /// When the server began to open the engine, in seconds of Unix time.
+    pub(crate) loading_since: u64,
+    /// The workers have ended; the engine goes, too.
+    pub(crate) is_stopped: AtomicBool,
+    pub(crate) is_closed: AtomicBool,
 }
 
 impl Shared {
-    pub(crate) fn new(
-        engine: Arc<dyn KvEngine>,
-        host: &Host,
-        config: &Config,
-        listening: Listening,
-    ) -> Self {
+    /// What there is before the engine is open.
+    ///
+    /// # Errors
+    /// Those of the opening of what stands in its place.
+    pub(crate) fn new(host: &Host, config: &Config, listening: Listening) -> Result<Self> {
+        let engine = ferrokit_engines::open(host, opening::IN_ITS_PLACE)?;
         let workers = listening.workers();
         let random = || host.env.random.next_u64();
         let settings = Arc::clone(&config.settings);
@@ -94,12 +103,13 @@ impl Shared {
         let pubsub = Arc::new(PubSub::new(config.limits.subscription_bytes));
         let tracking = Arc::new(Tracking::new(Arc::clone(&clients), Arc::clone(&settings)));
         let key_events = Arc::new(KeyEvents::new(Arc::clone(&pubsub), Arc::clone(&tracking)));
-        Self {
-            store: Store::new(Arc::clone(&engine), &host.env).limited_to(databases),
+        let store = Store::new(Arc::clone(&engine), &host.env).limited_to(databases);
+        Ok(Self {
+            store: Late::new(store),
             listening,
-            saves: Arc::new(Saves::new(Arc::clone(&engine), host)),
+            saves: Late::new(Arc::new(Saves::new(Arc::clone(&engine), host))),
             shutdowns: Shutdowns::default(),
-            engine,
+            engine: Late::new(engine),
             data_limit: DataLimit::default(),
             host: host.clone(),
             settings: Arc::clone(&settings),
@@ -111,7 +121,7 @@ impl Shared {
             key_events,
             pause: Pause::default(),
             monitors: Monitors::default(),
-            special: AtomicU32::new(0),
+            special: AtomicU32::new(special::LOADING),
             cursors: ScanCursors::new(random() as u32),
             stats: (0..workers).map(|_| WorkerStats::new(commands::by_number().len())).collect(),
             slow_log: SlowLog::default(),
@@ -124,7 +134,10 @@ impl Shared {
             shutdown_requested: Notify::new(),
             stops: (0..workers).map(|_| Notify::new()).collect(),
             is_sync_failing: AtomicBool::new(false),
-        }
+            loading_since: host.env.clock.now().0 / 1000,
+            is_stopped: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+        })
     }
 
     /// What concerns the commands of all clients now, beyond running them: bits of [`special`].
@@ -260,7 +273,8 @@ impl Shared {
     /// or after the write, and a sync between the two would miss it. With nothing new an engine
     /// answers at once, without any I/O.
     pub(crate) async fn sync_if_due(&self) {
-        if self.settings.appendfsync.get() != AppendFsync::EverySecond || !self.is_durable() {
+        let is_asked = self.settings.appendfsync.get() == AppendFsync::EverySecond;
+        if !is_asked || !self.is_durable() || self.is_loading() {
             return;
         }
         let outcome = self.engine.sync(Durability::Synced).await;
@@ -313,8 +327,10 @@ mod tests {
 
     fn on(machine: &SimMachine) -> Shared {
         let host = machine.host();
-        let engine = ferrokit_engines::open(&host, "lsm:/data").unwrap();
-        let shared = Shared::new(engine, &host, &Config::default(), Listening::nowhere(1));
+        let config = Config::default();
+        config.settings.set("engine", "lsm:/data").unwrap();
+        let shared = Shared::new(&host, &config, Listening::nowhere(1)).unwrap();
+        opening::open(&shared, false).unwrap();
         set(&shared, "everysec").unwrap();
         shared
     }

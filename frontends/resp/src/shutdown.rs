@@ -104,7 +104,8 @@ impl Shared {
     /// Takes the checkpoint that belongs to a shutdown; whether the server may end.
     pub(crate) async fn prepare_shutdown(&self, flags: ShutdownFlags) -> bool {
         let saves_by_default = !self.settings.save.get().0.is_empty() && !flags.saves_not;
-        if !flags.saves && !saves_by_default {
+        // Before it is loaded there is nothing to save.
+        if !flags.saves && !saves_by_default || self.is_loading() {
             return true;
         }
         self.shutdowns.is_aborted.store(false, Ordering::SeqCst);

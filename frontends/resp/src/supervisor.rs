@@ -1,11 +1,12 @@
 //! What whoever supervises the process is told: readiness to systemd, and a file with its number.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use ferrokit_engine::{Error, Result};
+use ferrokit_storage::Host;
+use ferrokit_storage::atomic_file::{replace_file, split};
 
 use crate::settings::Settings;
 use crate::settings::choices::Supervised;
@@ -14,11 +15,11 @@ use crate::settings::choices::Supervised;
 const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
 
 /// Tells whoever supervises the process; nobody, if nobody does.
-#[derive(Debug)]
 pub struct Supervisor {
     socket: Option<SocketAddr>,
     pid_file: Option<String>,
     has_written: bool,
+    host: Host,
 }
 
 impl Supervisor {
@@ -26,7 +27,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// `InvalidArgument` where systemd was promised and is not there.
-    pub fn new(settings: &Settings) -> Result<Self> {
+    pub fn new(settings: &Settings, host: &Host) -> Result<Self> {
         let name = match settings.supervised.get() {
             Supervised::No => None,
             Supervised::Auto | Supervised::Systemd => std::env::var(SOCKET_VARIABLE).ok(),
@@ -41,7 +42,12 @@ impl Supervisor {
             ));
         }
         let pid_file = Some(settings.pidfile.to_text()).filter(|path| !path.is_empty());
-        Ok(Self { socket, pid_file, has_written: false })
+        Ok(Self { socket, pid_file, has_written: false, host: host.clone() })
+    }
+
+    /// The server listens, and opens its engine.
+    pub fn loading(&self) {
+        self.tell("STATUS=Opening the engine\n");
     }
 
     /// The server serves.
@@ -50,7 +56,7 @@ impl Supervisor {
     /// `InvalidArgument` if the file with the process's number cannot be written.
     pub fn ready(&mut self) -> Result<()> {
         if let Some(path) = &self.pid_file {
-            write_number(path).map_err(|error| {
+            self.write_number(path).map_err(|error| {
                 Error::invalid("--pidfile", format!("\"{path}\": {error}; choose another file"))
             })?;
             self.has_written = true;
@@ -64,6 +70,12 @@ impl Supervisor {
         self.tell("STOPPING=1\nSTATUS=Stopping\n");
     }
 
+    fn write_number(&self, path: &str) -> Result<()> {
+        let (directory, name) = split(path);
+        let number = format!("{}\n", std::process::id()).into_bytes();
+        self.host.wait(replace_file(self.host.fs.as_ref(), directory, name, number))
+    }
+
     fn tell(&self, state: &str) {
         let Some(address) = &self.socket else { return };
         let told = UnixDatagram::unbound()
@@ -75,18 +87,12 @@ impl Supervisor {
 }
 
 impl Drop for Supervisor {
-    #[expect(clippy::disallowed_methods, reason = "the file is for the system, not the engine")]
     fn drop(&mut self) {
         if let Some(path) = self.pid_file.as_ref().filter(|_| self.has_written) {
             // Who has taken it away has done our work.
-            let _ = std::fs::remove_file(path);
+            let _ = self.host.fs.remove_file(path);
         }
     }
-}
-
-fn write_number(path: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-    writeln!(file, "{}", std::process::id())
 }
 
 fn address(name: &str) -> io::Result<SocketAddr> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ferrokit_redis::Tally;
 use ferrokit_storage::ThreadIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,6 +24,7 @@ use crate::connection;
 use crate::raw;
 use crate::shared::Shared;
 use crate::stats::WorkerStats;
+use crate::turns::Turns;
 use crate::workspace::WorkspacePool;
 
 /// What a client beyond the limit is told.
@@ -33,6 +35,8 @@ const PROTECTED: &[u8] = b"-DENIED Redis is running in protected mode because pr
     requirepass, or, if nobody else can reach the port, protected-mode no.\r\n";
 /// Pause after an accept that failed (as a rule for want of descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// After so many connections those that are there have their turn.
+const ACCEPTS_PER_TURN: u64 = 4;
 /// Probes of a silent connection before it is given up.
 const KEEPALIVE_PROBES: u32 = 3;
 
@@ -44,6 +48,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) index: usize,
     pub(crate) workspaces: WorkspacePool,
+    pub(crate) turns: Turns,
     /// Told when a connection has ended.
     left: Notify,
 }
@@ -71,6 +76,7 @@ pub(crate) fn run(shared: Arc<Shared>, index: usize) {
         shared: Arc::clone(&shared),
         index,
         workspaces: WorkspacePool::default(),
+        turns: Turns::default(),
         left: Notify::new(),
     });
     let local = LocalSet::new();
@@ -87,6 +93,10 @@ async fn serve(worker: Rc<Worker>) {
     }
     let housekeeping = spawn_local(keep_house(Rc::clone(&worker)));
     let expiring = spawn_local(expire(Rc::clone(&worker)));
+    let calling = {
+        let worker = Rc::clone(&worker);
+        spawn_local(async move { worker.turns.call().await })
+    };
     let mut accepting = Vec::new();
     loop {
         tokio::select! {
@@ -110,6 +120,7 @@ async fn serve(worker: Rc<Worker>) {
     }
     housekeeping.abort();
     expiring.abort();
+    calling.abort();
 }
 
 /// Accepts from now on from these.
@@ -128,7 +139,10 @@ fn accept_from(listeners: Vec<StdListener>, worker: &Rc<Worker>) -> Vec<JoinHand
 }
 
 async fn accept(listener: TcpListener, worker: Rc<Worker>) {
-    loop {
+    for count in 1_u64.. {
+        if count.is_multiple_of(ACCEPTS_PER_TURN) {
+            tokio::task::yield_now().await;
+        }
         match listener.accept().await {
             Ok((stream, _)) => connect(stream, &worker),
             Err(error) => {
@@ -231,14 +245,15 @@ async fn keep_house(worker: Rc<Worker>) {
         if worker.index == 0 {
             shared.store.tick();
             shared.sync_if_due().await;
-            if !is_paused {
+            if !is_paused && !shared.is_loading() {
                 shared.saves.tick(&shared.settings, shared.changes());
             }
         }
     }
 }
 
-/// Ten times a second, on one worker: the expiry cycle, and the size of the data.
+/// Ten times a second, on one worker: the expiry cycle, the size of the data, and what it is beyond
+/// its limit.
 async fn expire(worker: Rc<Worker>) {
     if worker.index != 0 {
         return;
@@ -249,11 +264,17 @@ async fn expire(worker: Rc<Worker>) {
     loop {
         ticks.tick().await;
         let is_active = shared.expires_actively.load(Ordering::Relaxed)
-            && !shared.pauses_jobs.load(Ordering::Relaxed);
+            && !shared.pauses_jobs.load(Ordering::Relaxed)
+            && !shared.is_loading();
         if is_active && let Err(refusal) = shared.store.run_expiry_cycle(EXPIRY_BUDGET).await {
             tracing::debug!(%refusal, "a step of the expiry cycle failed");
         }
-        shared.measure_data();
+        if !shared.is_loading() {
+            shared.measure_data();
+            let mut tally = Tally::default();
+            shared.evict_surplus(&mut tally).await;
+            worker.stats().add(&tally);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use support::{Client, TestServer, Value};
+use support::{ChildServer, Client, TestServer, Value, info_field};
 
 /// What is allocated is the whole process': one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -139,4 +139,48 @@ fn an_engine_that_frees_space_later_refuses_to_evict() {
         fill(&mut client, &format!("r{round}:"), 2000).is_some()
     });
     assert!(refused, "10 MB went into a limit of 1 MB");
+}
+
+/// A lower limit holds from the reply on, though nobody writes anything.
+#[test]
+fn a_lower_limit_evicts_at_once() {
+    let server =
+        ChildServer::start(&["--engine", "memory:", "--maxmemory-policy", "allkeys-random"]);
+    let mut client = server.client();
+    for number in 0..3000 {
+        client.ask(&format!("SET k{number} {}", "x".repeat(1000)));
+    }
+    let used: u64 = info_field(&mut client, "used_memory").parse().unwrap();
+    client.check(&format!("CONFIG SET maxmemory {}", used - (1 << 20)), "+OK\r\n");
+    let left = client.ask("DBSIZE").integer();
+    assert!((1500..2500).contains(&left), "{left} keys are left");
+    let evicted: i64 = info_field(&mut client, "evicted_keys").parse().unwrap();
+    // Some more may go at the next look.
+    assert!(evicted >= 3000 - left, "{evicted} were evicted, {left} are left");
+}
+
+#[test]
+fn what_is_read_without_touching_counts_as_unused() {
+    let _alone = alone();
+    let server = TestServer::with("memory:", |config| {
+        config.set("maxmemory-policy", "allkeys-lfu").unwrap();
+    });
+    let (mut client, mut quiet) = (server.client(), server.client());
+    client.check("SET k v", "+OK\r\n");
+    quiet.check("CLIENT NO-TOUCH ON", "+OK\r\n");
+    let mut frequency = || client.ask("OBJECT FREQ k").integer();
+    let before = frequency();
+    quiet.send(&b"GET k\r\n".repeat(3000));
+    quiet.expect(&b"$1\r\nv\r\n".repeat(3000));
+    quiet.check("STRLEN k", ":1\r\n");
+    assert_eq!(frequency(), before);
+    // But for TOUCH.
+    quiet.send(&b"TOUCH k\r\n".repeat(3000));
+    quiet.expect(&b":1\r\n".repeat(3000));
+    let touched = frequency();
+    assert!(touched > before, "{touched} after {before}");
+    quiet.check("CLIENT NO-TOUCH OFF", "+OK\r\n");
+    quiet.send(&b"GET k\r\n".repeat(30_000));
+    quiet.expect(&b"$1\r\nv\r\n".repeat(30_000));
+    assert!(frequency() > touched, "{} after {touched}", frequency());
 }

@@ -120,7 +120,7 @@ pub(super) fn get(cx: &mut Context<'_>) -> Outcome {
 }
 
 /// Sets all parameters or none.
-pub(super) fn set(cx: &mut Context<'_>) -> Outcome {
+pub(super) async fn set(cx: &mut Context<'_>) -> Outcome {
     if !cx.args.len().is_multiple_of(2) {
         return Err(Refusal::SYNTAX);
     }
@@ -139,6 +139,10 @@ pub(super) fn set(cx: &mut Context<'_>) -> Outcome {
         .settings
         .change(cx.shared, &changes)
         .map_err(|Refused { name, problem }| failed(&name, &problem))?;
+    // A lower limit holds at once.
+    if changes.iter().any(|(row, _)| matches!(row.name, "maxmemory" | "maxmemory-policy")) {
+        cx.shared.evict_surplus(cx.db.tally()).await;
+    }
     cx.reply.ok();
     Ok(())
 }

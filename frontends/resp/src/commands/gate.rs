@@ -1,6 +1,7 @@
 //! What stands before a command beyond its own checks: the state of its session and of the server.
 //!
-//! None of it is looked at while no bit of [`special`](crate::session::special) is set.
+//! None of it is looked at while no bit of [`special`](crate::session::special) is set, and the engine
+//! is open.
 
 use super::table::{self, flag};
 use super::{Context, Handler, Refusal};
@@ -12,7 +13,8 @@ use crate::shared::Shared;
 /// Whether the command in hand may run now.
 #[inline]
 pub(super) fn admit(cx: &Context<'_>) -> Result<(), Refusal> {
-    if cx.session.special == 0 && cx.session.is_authenticated {
+    let is_loading = cx.shared.is_loading();
+    if cx.session.special == 0 && cx.session.is_authenticated && !is_loading {
         return Ok(());
     }
     admit_special(cx)
@@ -34,7 +36,15 @@ fn admit_special(cx: &Context<'_>) -> Result<(), Refusal> {
             .into(),
         ));
     }
+    if cx.shared.is_loading() && !is_allowed_loading(cx) {
+        return Err(Refusal::text("LOADING Redis is loading the dataset in memory"));
+    }
     Ok(())
+}
+
+/// DEBUG may, in Redis; here it works on data that is not there yet.
+fn is_allowed_loading(cx: &Context<'_>) -> bool {
+    cx.info.flags & flag::LOADING != 0 && cx.info.name != "debug"
 }
 
 /// Whether a pause puts the request off. One that will be refused is not put off.

@@ -128,6 +128,7 @@ pub(super) async fn stats(cx: &mut Context<'_>) -> Outcome {
         ("total.allocated", memory.resident_bytes),
         ("replication.backlog", 0),
         ("clients.slaves", 0),
+        ("clients.normal", cx.shared.clients.memory_bytes() as u64),
         ("cluster.links", 0),
         ("lua.caches", 0),
         ("functions.caches", 0),

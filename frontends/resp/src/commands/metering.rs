@@ -64,10 +64,12 @@ pub(crate) fn count_gets(shared: &Shared, session: &mut Session, calls: usize) {
     session.meter.count(number, calls, false);
 }
 
-/// Begins a batch of commands.
+/// Begins a batch of commands; the time.
 #[inline]
-pub(crate) fn begin_batch(shared: &Shared, session: &mut Session) {
-    session.meter.start(now(shared));
+pub(crate) fn begin_batch(shared: &Shared, session: &mut Session) -> Duration {
+    let now = now(shared);
+    session.meter.start(now);
+    now
 }
 
 /// Ends a batch of commands; `last` is asked for the last of them, if it took long.
@@ -114,7 +116,9 @@ fn now(shared: &Shared) -> Duration {
 
 /// Whether a command takes microseconds at most unless something is wrong.
 fn is_quick(info: &CommandInfo) -> bool {
-    info.flags & flag::FAST != 0 || matches!(info.handler, Handler::Set | Handler::SetEx)
+    // What a message takes hangs on how many it goes to.
+    let is_fast = info.flags & (flag::FAST | flag::PUBSUB) == flag::FAST;
+    is_fast || matches!(info.handler, Handler::Set | Handler::SetEx)
 }
 
 fn is_exact_time_asked(shared: &Shared) -> bool {

@@ -48,6 +48,7 @@ use std::borrow::Cow;
 
 use ferrokit_redis::{ClientId, Db, Refusal, Tally};
 
+use crate::client::flag as client_flag;
 use crate::resp::{Command, Reply, parse_integer};
 use crate::session::{Session, special as session_special};
 use crate::shared::{Shared, special};
@@ -84,7 +85,7 @@ impl<'c> Context<'c> {
         scratch: &'c mut Scratch,
         args: Command<'c>,
     ) -> Self {
-        let db = shared.store.db(session.keyspace, ClientId(session.client.id), tally);
+        let db = db_of(shared, session, tally);
         Self { shared, session, db, reply, scratch, args, info: table::UNKNOWN }
     }
 
@@ -96,6 +97,16 @@ impl<'c> Context<'c> {
     fn integer(&self, index: usize) -> Result<i64, Refusal> {
         parse_integer(self.args.at(index)).ok_or(Refusal::NOT_AN_INTEGER)
     }
+}
+
+/// The database of a session. What a client reads after CLIENT NO-TOUCH is not taken for used.
+#[inline]
+pub(crate) fn db_of<'c>(shared: &'c Shared, session: &Session, tally: &'c mut Tally) -> Db<'c> {
+    let mut db = shared.store.db(session.keyspace, ClientId(session.client.id), tally);
+    if session.client.is(client_flag::NO_TOUCH) {
+        db.set_touching(false);
+    }
+    db
 }
 
 /// A command's end: its reply is written, or it is refused.
@@ -272,7 +283,7 @@ handlers! {
     ConfigHelp => now config::help,
     ConfigResetStat => now config::reset_stat,
     ConfigRewrite => boxed config::rewrite,
-    ConfigSet => now config::set,
+    ConfigSet => boxed config::set,
     Container => now command::container,
     Copy => boxed keys::copy,
     DbSize => op databases::db_size,

@@ -67,13 +67,29 @@ pub(super) const ROWS: &[CommandInfo] = &[
 
 /// Bytes of queued requests, at most: what a client may make the server hold.
 const QUEUE_BYTES_MAX: usize = 1 << 30;
+/// What a queued request takes beside its arguments.
+const QUEUED_BYTES: usize = size_of::<(&CommandInfo, OwnedCommand)>() + 32;
 
 /// A session that watches keys, or queues commands.
 #[derive(Default)]
 pub(crate) struct Transacting {
     watched: WatchList,
+    /// Keys were watched before the engine was open: nobody saw what became of them.
+    has_watched_nothing: bool,
     /// After MULTI.
     queue: Option<Queue>,
+}
+
+impl Transacting {
+    /// What the queue takes.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.bytes)
+    }
+
+    /// What the watches take.
+    pub(crate) fn watched_bytes(&self) -> usize {
+        self.watched.bytes()
+    }
 }
 
 #[derive(Default)]
@@ -136,7 +152,7 @@ pub(super) fn queue(cx: &mut Context<'_>) -> Outcome {
         return Err(Refusal::text("ERR Command not allowed inside a transaction"));
     }
     let request = cx.args.to_owned();
-    queue.bytes += request.bytes();
+    queue.bytes += request.bytes() + QUEUED_BYTES;
     if queue.bytes > QUEUE_BYTES_MAX {
         *queue = Queue { is_spoiled: true, ..Queue::default() };
         return Err(Refusal::text("ERR the transaction is too large: its commands are over 1 GiB"));
@@ -170,10 +186,12 @@ pub(super) fn discard(cx: &mut Context<'_>) -> Outcome {
 }
 
 pub(super) async fn watch(cx: &mut Context<'_>) -> Outcome {
+    let is_loading = cx.shared.is_loading();
     let transacting = cx.session.transacting.get_or_insert_default();
     if transacting.queue.is_some() {
         return Err(Refusal::text("ERR WATCH inside MULTI is not allowed"));
     }
+    transacting.has_watched_nothing |= is_loading;
     for key in cx.args.from(1) {
         let watched = &mut transacting.watched;
         cx.shared.store.watch(watched, cx.session.keyspace, key, cx.db.tally()).await?;
@@ -186,6 +204,7 @@ pub(super) async fn watch(cx: &mut Context<'_>) -> Outcome {
 pub(super) fn unwatch(cx: &mut Context<'_>) -> Outcome {
     if let Some(transacting) = &mut cx.session.transacting {
         cx.shared.store.unwatch(&mut transacting.watched);
+        transacting.has_watched_nothing = false;
     }
     cx.reply.ok();
     Ok(())
@@ -206,7 +225,8 @@ pub(super) async fn exec(cx: &mut Context<'_>) -> Outcome {
     }
     let keys = keys_of(cx, &queue, watched);
     let mut transaction = Transaction::begin(&shared.store, keys).await;
-    let is_touched = watched.is_touched(shared.now());
+    let is_touched =
+        watched.is_touched(shared.now()) || transacting.has_watched_nothing && !shared.is_loading();
     shared.store.unwatch(watched);
     if is_touched {
         cx.reply.null_array();

@@ -38,6 +38,12 @@ impl Meter {
         *self = Self { since: now, ..Self::default() };
     }
 
+    /// When the clock was last read.
+    #[inline]
+    pub(crate) fn seen(&self) -> Duration {
+        self.since
+    }
+
     /// Whether a command of another kind ran since the clock was last read: then it is to be read.
     #[inline]
     pub(crate) fn must_close_before(&self, number: u16) -> bool {

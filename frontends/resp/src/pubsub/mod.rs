@@ -31,6 +31,11 @@ use crate::push::Push;
 
 /// What a subscription is reckoned to take besides its name, in both tables.
 const SUBSCRIPTION_BYTES: usize = 200;
+
+const fn reckoned_bytes(name: &[u8]) -> usize {
+    SUBSCRIPTION_BYTES + name.len()
+}
+
 /// Shards of a table of channels; a power of two.
 const SHARDS: usize = 64;
 
@@ -184,7 +189,7 @@ impl PubSub {
 
     /// Adds a subscription; `None` beyond the limit.
     fn subscribe(&self, kind: Kind, name: &[u8], client: &Arc<Client>) -> Option<Arc<Channel>> {
-        let bytes = SUBSCRIPTION_BYTES + name.len();
+        let bytes = reckoned_bytes(name);
         if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limit_bytes {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return None;
@@ -212,7 +217,7 @@ impl PubSub {
 
     /// Takes a subscription back.
     fn unsubscribe(&self, kind: Kind, channel: &Arc<Channel>, client: &Client) {
-        self.bytes.fetch_sub(SUBSCRIPTION_BYTES + channel.name().len(), Ordering::Relaxed);
+        self.bytes.fetch_sub(reckoned_bytes(channel.name()), Ordering::Relaxed);
         if let Some(table) = self.table(kind) {
             return table.unsubscribe(channel, client);
         }

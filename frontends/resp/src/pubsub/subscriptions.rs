@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::PubSub;
 use super::channel::Channel;
+use super::{PubSub, reckoned_bytes};
 use crate::client::{Client, flag};
 
 /// A kind of subscription.
@@ -25,11 +25,12 @@ pub(crate) struct Subscriptions {
     table: Arc<PubSub>,
     client: Arc<Client>,
     by_kind: [HashMap<Arc<[u8]>, Arc<Channel>>; 3],
+    bytes: usize,
 }
 
 impl Subscriptions {
     pub(crate) fn new(table: Arc<PubSub>, client: Arc<Client>) -> Self {
-        Self { table, client, by_kind: Default::default() }
+        Self { table, client, by_kind: Default::default(), bytes: 0 }
     }
 
     /// Subscribes; false if that is beyond the limit of the server.
@@ -42,6 +43,7 @@ impl Subscriptions {
             return false;
         };
         set.insert(Arc::clone(channel.name()), channel);
+        self.bytes += reckoned_bytes(name);
         self.tell_counts();
         true
     }
@@ -50,8 +52,14 @@ impl Subscriptions {
     pub(crate) fn unsubscribe(&mut self, kind: Kind, name: &[u8]) {
         if let Some(channel) = self.by_kind[kind as usize].remove(name) {
             self.table.unsubscribe(kind, &channel, &self.client);
+            self.bytes -= reckoned_bytes(name);
             self.tell_counts();
         }
+    }
+
+    /// What they take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The names of a kind.

@@ -216,6 +216,59 @@ impl Typed for Memory {
     }
 }
 
+/// A number of bytes, with units, or a percentage of another.
+#[derive(Default)]
+pub(crate) struct MemoryOrPercent(AtomicI64);
+
+impl MemoryOrPercent {
+    /// Whether there is a limit at all.
+    #[inline]
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    /// The bytes, if that is the percentage of `whole`; `None` where it comes to nothing.
+    pub(crate) fn bytes_of(&self, whole: u64) -> Option<u64> {
+        let value = self.0.load(Ordering::Relaxed);
+        let bytes = match u64::try_from(value) {
+            Ok(bytes) => bytes,
+            Err(_) => u64::try_from(u128::from(whole) * u128::from(value.unsigned_abs()) / 100)
+                .unwrap_or(u64::MAX),
+        };
+        Some(bytes).filter(|bytes| *bytes > 0)
+    }
+}
+
+impl Typed for MemoryOrPercent {
+    /// A percentage is negative.
+    type Value = i64;
+
+    fn parse(&self, words: &[&[u8]]) -> Result<i64, Problem> {
+        let word = only(words)?;
+        let percent = word.strip_suffix(b"%").and_then(parse_integer).filter(|it| *it >= 0);
+        match percent {
+            Some(101..) => Err("percentage argument must be less or equal to 100".into()),
+            Some(percent) => Ok(-percent),
+            None => memory_bytes(word)
+                .and_then(|bytes| i64::try_from(bytes).ok())
+                .ok_or_else(|| "argument must be a memory or percent value".into()),
+        }
+    }
+
+    fn store(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    fn text(&self) -> Vec<u8> {
+        let value = self.0.load(Ordering::Relaxed);
+        if value < 0 { format!("{}%", -value).into_bytes() } else { value.to_string().into_bytes() }
+    }
+
+    fn value_hint(&self) -> Hint {
+        Hint::Name("BYTES|PERCENT%")
+    }
+}
+
 /// The alternatives of a [`Choice`].
 pub(crate) trait Alternatives: Copy + Send + Sync + 'static {
     /// The first one is never shown for another: names and values are one to one.

@@ -51,7 +51,11 @@ pub(super) fn max_clients(shared: &Shared) -> Result<(), Problem> {
     Ok(())
 }
 
+/// What concerns the engine is applied when it is open.
 pub(super) fn durability(shared: &Shared) -> Result<(), Problem> {
+    if shared.is_loading() {
+        return Ok(());
+    }
     shared.apply_durability().map_err(|error| error.to_string().into())
 }
 
@@ -100,7 +104,15 @@ pub(super) fn string_limit(shared: &Shared) -> Result<(), Problem> {
 }
 
 pub(super) fn data_limit(shared: &Shared) -> Result<(), Problem> {
+    if shared.is_loading() {
+        return Ok(());
+    }
     shared.apply_data_limit().map_err(Problem::from)
+}
+
+pub(super) fn client_limit(shared: &Shared) -> Result<(), Problem> {
+    shared.keep_client_limit();
+    Ok(())
 }
 
 pub(super) fn sketch_limit(shared: &Shared) -> Result<(), Problem> {

@@ -16,7 +16,7 @@ use super::{Row, Settings, row};
 /// Files that include each other are followed so deep.
 const INCLUDE_DEPTH_MAX: usize = 16;
 /// A file of parameters is not longer.
-const FILE_BYTES_MAX: u64 = 16 << 20;
+pub(super) const FILE_BYTES_MAX: usize = 16 << 20;
 
 /// Where a line comes from, for errors.
 #[derive(Debug, Clone)]
@@ -197,8 +197,8 @@ pub(super) fn is_toml(name: &str) -> bool {
 fn read(path: &str) -> io::Result<String> {
     let mut text = String::new();
     let file = OpenOptions::new().read(true).open(path)?;
-    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
+    file.take(FILE_BYTES_MAX as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > FILE_BYTES_MAX {
         return Err(io::Error::other("it is larger than 16 MiB"));
     }
     Ok(text)

@@ -75,6 +75,7 @@ pub(crate) fn row(name: &[u8]) -> Option<&'static Row> {
 pub struct Settings {
     values: Values,
     changing: Mutex<()>,
+    rewriting: tokio::sync::Mutex<()>,
     /// Where they were read from, for CONFIG REWRITE.
     file: OnceLock<String>,
     settled: Mutex<Vec<Settled>>,
@@ -186,6 +187,7 @@ impl Settings {
         let Some(path) = self.file.get() else {
             return Err("The server is running without a config file".to_owned());
         };
+        let _one_at_a_time = self.rewriting.lock().await;
         rewrite::rewrite(self, fs, path, added)
             .await
             .map_err(|error| format!("Rewriting config file: {error}"))
@@ -242,6 +244,12 @@ impl Settings {
             self.restore(shared, changes, &before);
         }
         outcome
+    }
+
+    /// Does something while CONFIG SET waits.
+    pub(crate) fn while_unchanged<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        act()
     }
 
     /// Puts back what was there; it was accepted once, so it is again.

@@ -4,16 +4,13 @@
 //! gets its value, further ones go, and what is not in the file and not the default is added at the
 //! end. The file is replaced atomically and keeps its permissions.
 
-use std::fs::{OpenOptions, Permissions};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-
 use ferrokit_engine::{Error, Result};
-use ferrokit_storage::atomic_file::TEMPORARY_SUFFIX;
-use ferrokit_storage::{Fs, OpenMode};
+use ferrokit_storage::Fs;
+use ferrokit_storage::atomic_file::{read_file, rewrite_file, split};
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use super::cell::{Cell, Hint};
-use super::load::is_toml;
+use super::load::{FILE_BYTES_MAX, is_toml};
 use super::words::{of_value, push_quoted, split_line};
 use super::{ROWS, Row, Settings, row};
 
@@ -36,10 +33,11 @@ pub(crate) async fn rewrite(
     path: &str,
     added: Added,
 ) -> Result<()> {
-    let failed = |error| Error::io("config.rewrite", error);
-    let old = std::fs::read_to_string(path).map_err(failed)?;
-    let permissions = std::fs::metadata(path).map_err(failed)?.permissions();
-    replace(fs, path, text(settings, path, &old, added)?.into_bytes(), &permissions).await
+    let old = String::from_utf8(read_file(fs, path, FILE_BYTES_MAX).await?)
+        .map_err(|_| Error::invalid("config.rewrite", format!("{path} is not UTF-8")))?;
+    let new = text(settings, path, &old, added)?.into_bytes();
+    let (directory, name) = split(path);
+    rewrite_file(fs, directory, name, new).await
 }
 
 /// The text of a file of that name, with the values.
@@ -49,23 +47,6 @@ pub(super) fn text(settings: &Settings, name: &str, old: &str, added: Added) -> 
     } else {
         Ok(conf_text(settings, old, added))
     }
-}
-
-/// Unlike a new file, the replacement must never be readable to more people than the old one.
-async fn replace(fs: &dyn Fs, path: &str, bytes: Vec<u8>, permissions: &Permissions) -> Result<()> {
-    let temporary = format!("{path}{TEMPORARY_SUFFIX}");
-    if fs.exists(&temporary)? {
-        fs.remove_file(&temporary)?;
-    }
-    let mode = permissions.mode() & 0o777;
-    let created = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary);
-    created.map_err(|error| Error::io("config.rewrite", error))?;
-    let file = fs.open(&temporary, OpenMode::ReadWrite)?;
-    file.write_at(0, bytes).await?;
-    file.sync_all().await?;
-    drop(file);
-    fs.rename(&temporary, path)?;
-    fs.sync_dir(path.rsplit_once('/').map_or(".", |(directory, _)| directory))
 }
 
 /// The parameters a file can hold, with their values and whether they are added to it.
@@ -181,6 +162,8 @@ fn toml_value(cell: &dyn Cell, value: &[u8]) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use ferrokit_storage::atomic_file::replace_file;
+    use ferrokit_storage::sim::{CrashMode, SimMachine};
     use proptest::prelude::*;
 
     use super::*;
@@ -200,6 +183,41 @@ mod tests {
             .prop_map(|(name, value)| format!("{name} {value}"));
         let anything = prop_oneof!["#?[ -~]{0,12}", Just(String::new())];
         prop_oneof![4 => right, 1 => anything]
+    }
+
+    /// Cut off at any point, the file is the old one or the new one, whole.
+    #[test]
+    fn a_crash_leaves_the_old_file_or_the_new_one() {
+        let old = "# a comment\nport 7000\nrequirepass secret\n".repeat(400) + "maxclients 77\n";
+        let (mut kept, mut replaced) = (0, 0);
+        for cut in 1.. {
+            let machine = SimMachine::new(cut);
+            let host = machine.host();
+            host.fs.create_dir_all("/etc").unwrap();
+            let write = replace_file(host.fs.as_ref(), "/etc", "a.conf", old.clone().into_bytes());
+            host.wait(write).unwrap();
+            let settings = Settings::default();
+            settings.read("a.conf", &old).unwrap();
+            settings.set("maxclients", "88").unwrap();
+            let new = settings.rewritten("a.conf", &old).unwrap();
+            machine.crash_at(machine.io_count() + cut);
+            let outcome =
+                host.wait(rewrite(&settings, host.fs.as_ref(), "/etc/a.conf", Added::NotDefault));
+            for mode in [CrashMode::DropUnsynced, CrashMode::KeepAll, CrashMode::Random(cut)] {
+                let after = machine.crash(mode);
+                let host = after.host();
+                let found = host.wait(read_file(host.fs.as_ref(), "/etc/a.conf", 1 << 20)).unwrap();
+                let found = String::from_utf8(found).unwrap();
+                assert!(found == old || found == new, "cut {cut}, {mode:?}: {found:?}");
+                assert!(outcome.is_err() || found == new, "cut {cut}, {mode:?}: it was answered");
+                kept += u32::from(found == old);
+                replaced += u32::from(found == new);
+            }
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        assert!(kept > 2 && replaced > 2, "{kept} times the old one, {replaced} times the new one");
     }
 
     proptest! {

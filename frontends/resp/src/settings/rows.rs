@@ -2,7 +2,7 @@
 
 use ferrokit_redis::EvictionPolicy;
 
-use super::cell::{Choice, Constant, Memory, Number, Switch, Text};
+use super::cell::{Choice, Constant, Memory, MemoryOrPercent, Number, Switch, Text};
 use super::change::{self, Change};
 use super::choices::{Access, Io, LogFormat, LogLevel, Supervised};
 use super::list::{Bind, KeyEvents, List, Percentiles, SavePoints};
@@ -106,6 +106,9 @@ settings! {
     "maxmemory" Change::Applied(change::data_limit), maxmemory: Memory = Memory::new(0, 0, u64::MAX);
     /// What is evicted at maxmemory.
     "maxmemory-policy" Change::Applied(change::data_limit), maxmemory_policy: Choice<EvictionPolicy> = Choice::new(7);
+    /// The most that all clients together may have the server hold, or a percentage of maxmemory; 0: no limit.
+    "maxmemory-clients" Change::Applied(change::client_limit), maxmemory_clients: MemoryOrPercent =
+        MemoryOrPercent::default();
     /// Keys looked at to find one to evict.
     "maxmemory-samples" Change::AtOnce, maxmemory_samples: Number = Number::new(5, 1, INT);
     /// How long a command may evict: 0 hardly, 100 until the data is within maxmemory.

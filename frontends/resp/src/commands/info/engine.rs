@@ -1,6 +1,7 @@
 //! The engine and its data: persistence, replication, keyspace.
 
 use ferrokit_engine::KeyspaceId;
+use ferrokit_redis::expiry::ExpiryFigures;
 
 use super::super::{Context, Outcome};
 use super::Text;
@@ -10,8 +11,12 @@ pub(super) fn persistence(cx: &Context<'_>, out: &mut Text) {
     let (shared, saves) = (cx.shared, &cx.shared.saves);
     let running = saves.running();
     out.section("Persistence");
-    out.field("loading", 0);
+    out.field("loading", u8::from(shared.is_loading()));
     out.field("async_loading", 0);
+    if shared.is_loading() {
+        // How far it is, an engine does not tell.
+        out.field("loading_start_time", shared.loading_since);
+    }
     out.field("rdb_changes_since_last_save", saves.unsaved(shared.changes()));
     out.field("rdb_bgsave_in_progress", u8::from(running == Some(Purpose::Save)));
     out.field("rdb_last_save_time", saves.last_at());
@@ -41,8 +46,13 @@ pub(super) fn replication(cx: &Context<'_>, out: &mut Text) {
 pub(super) fn engine(cx: &Context<'_>, out: &mut Text) {
     let engine = &cx.shared.engine;
     out.section("Engine");
-    out.field("engine", engine.capabilities().engine);
+    if !cx.shared.is_loading() {
+        out.field("engine", engine.capabilities().engine);
+    }
     out.field("engine_url", cx.shared.settings.engine_url());
+    if cx.shared.is_loading() {
+        return;
+    }
     for stat in engine.stats().iter() {
         out.field(&format!("engine_{}", stat.name), stat.value);
     }
@@ -53,7 +63,12 @@ pub(super) async fn keyspace(cx: &mut Context<'_>, out: &mut Text) -> Outcome {
     for id in 0..cx.shared.store.databases() {
         let len = cx.db.at(KeyspaceId(id)).len().await?;
         if len.entries > 0 {
-            out.field(&format!("db{id}"), format_args!("keys={}", len.entries));
+            let ExpiryFigures { keys, mean_ttl_ms } =
+                cx.shared.store.expiry_figures(KeyspaceId(id));
+            out.field(
+                &format!("db{id}"),
+                format_args!("keys={},expires={keys},avg_ttl={mean_ttl_ms}", len.entries),
+            );
         }
     }
     Ok(())

@@ -37,6 +37,10 @@ pub(super) fn clients(cx: &Context<'_>, out: &mut Text) {
     out.field("maxclients", clients.limit());
     out.field("blocked_clients", clients.count_with(flag::BLOCKED));
     out.field("tracking_clients", cx.shared.tracking.clients());
+    // No command waits for a key with a time limit.
+    out.field("clients_in_timeout_table", 0);
+    out.field("total_blocking_keys", 0);
+    out.field("total_blocking_keys_on_nokey", 0);
 }
 
 pub(super) fn memory(cx: &Context<'_>, out: &mut Text) {
@@ -58,6 +62,7 @@ pub(super) fn memory(cx: &Context<'_>, out: &mut Text) {
     out.field("mem_not_counted_for_evict", 0);
     out.field("mem_replication_backlog", 0);
     out.field("mem_clients_slaves", 0);
+    out.field("mem_clients_normal", cx.shared.clients.memory_bytes());
     out.field("mem_cluster_links", 0);
     out.field("mem_allocator", "libc");
     // Databases are emptied in constant time and keys freed where they are removed.

@@ -41,6 +41,7 @@ pub(super) fn stats(cx: &Context<'_>, out: &mut Text) {
         ("sync_partial_err", 0),
         ("expired_keys", expired_keys(cx)),
         ("evicted_keys", cx.shared.data_limit.evicted()),
+        ("evicted_clients", cx.shared.clients.memory.evicted()),
         ("keyspace_hits", sum(cx, |it| &it.keyspace_hits)),
         ("keyspace_misses", sum(cx, |it| &it.keyspace_misses)),
         ("pubsub_channels", subscribed(Kind::Channel)),
