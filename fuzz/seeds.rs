@@ -8,6 +8,7 @@ use ferrokit_engine::{
 use ferrokit_lsm::{LsmConfig, LsmEngine, fuzzing};
 use ferrokit_redis::dump;
 use ferrokit_redis::hyperloglog::HyperLogLog;
+use ferrokit_server::fuzzing::Commands;
 use ferrokit_storage::sim::SimMachine;
 use ferrokit_storage::{Compression, Host, OpenMode, log};
 
@@ -50,6 +51,7 @@ fn main() -> Result<()> {
         keep("bit_field", name, arguments);
     }
     keep_payloads();
+    keep_arguments();
     keep_sketches();
     Ok(())
 }
@@ -155,6 +157,21 @@ fn keep_payloads() {
     for (name, value) in values {
         let payload = dump::write_string(value, name == "compressed");
         keep("dump_payload", name, payload.split_last_chunk::<10>().expect("a footer").0);
+    }
+}
+
+/// Lines of commands, each with arguments of its kind or not.
+fn keep_arguments() {
+    let names = Commands::names();
+    let lines: Vec<Vec<u8>> = (0..names.len().min(256))
+        .flat_map(|index| {
+            let tails: [&[u8]; 3] = [b" k", b" k 1 l 2", b" k 1 \x80 7"];
+            tails.map(|tail| [&[index as u8], tail].concat())
+        })
+        .filter(|line| !line.contains(&b'\n'))
+        .collect();
+    for (number, lines) in lines.chunks(48).enumerate() {
+        keep("arguments", &format!("commands-{number}"), &lines.join(&b'\n'));
     }
 }
 
