@@ -14,6 +14,8 @@ use crate::background::{Job, JobHandle, Progress};
 
 /// The longest batch that one who waits for it writes himself.
 const WRITE_HERE_BYTES_MAX: usize = 64 << 10;
+/// How many batches he writes before the job is called to write those of others.
+const WRITES_HERE_MAX: usize = 4;
 
 /// The only writer of segments. One step takes what is in the buffer, writes it, and syncs if
 /// anybody asked for the device.
@@ -54,20 +56,20 @@ impl Committer {
     }
 
     /// Writes what is in the buffer if that is all it takes: no sync, no new segment, no long copy.
-    fn write_here(&mut self) -> Result<()> {
+    /// Whether it did.
+    fn write_here(&mut self) -> Result<bool> {
         if self.stalled.is_some() || self.shared.failure().is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let room = self.current.capacity_end().saturating_sub(self.written);
         let room = usize::try_from(room).unwrap_or(usize::MAX).min(WRITE_HERE_BYTES_MAX);
-        if let Some(bytes) = self.shared.take_batch_to_write(room) {
-            let offset = self.current.offset_of(self.written);
-            let count = bytes.len() as u64;
-            let buffer = self.current.file.write_now(offset, bytes)?;
-            self.note_written(offset, count);
-            self.shared.give_back(buffer);
-        }
-        Ok(())
+        let Some(bytes) = self.shared.take_batch_to_write(room) else { return Ok(false) };
+        let offset = self.current.offset_of(self.written);
+        let count = bytes.len() as u64;
+        let buffer = self.current.file.write_now(offset, bytes)?;
+        self.note_written(offset, count);
+        self.shared.give_back(buffer);
+        Ok(true)
     }
 
     fn step(&mut self) -> Result<Progress> {
@@ -183,53 +185,68 @@ impl Committer {
 
 /// The committer, as those share it who run it: its job, and whoever waits for a short write.
 ///
-/// It comes first in the lock order of the log.
+/// It comes first in the lock order of the log. Whoever lets go of it looks at the buffer once
+/// more: who found it taken meanwhile has appended before, and counts on that.
 #[derive(Clone)]
-pub(super) struct SharedCommitter(Arc<Mutex<Committer>>);
+pub(super) struct SharedCommitter {
+    committer: Arc<Mutex<Committer>>,
+    shared: Arc<Shared>,
+}
 
 impl SharedCommitter {
     pub(super) fn new(committer: Committer) -> Self {
-        Self(Arc::new(Mutex::new(committer)))
+        let shared = Arc::clone(&committer.shared);
+        Self { committer: Arc::new(Mutex::new(committer)), shared }
     }
 
     /// Writes what is in the buffer on this thread, where that is a matter of a short copy and the
-    /// committer is at rest. To have its job do it costs two changes of threads.
-    pub(super) fn write_here(&self) {
-        let mut committer = match self.0.try_lock() {
-            Ok(committer) => committer,
-            Err(TryLockError::Poisoned(committer)) => committer.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
-        let shared = Arc::clone(&committer.shared);
-        let _unwinding = FailOnUnwind(Arc::clone(&shared));
-        if let Err(error) = committer.write_here() {
-            shared.fail(error);
+    /// committer is at rest: to have its job do it costs two changes of threads. Whether the job
+    /// must be woken for what is left.
+    pub(super) fn write_here(&self) -> bool {
+        for _ in 0..WRITES_HERE_MAX {
+            let mut committer = match self.committer.try_lock() {
+                Ok(committer) => committer,
+                Err(TryLockError::Poisoned(committer)) => committer.into_inner(),
+                Err(TryLockError::WouldBlock) => return false,
+            };
+            let unwinding = FailOnUnwind(&self.shared);
+            let has_written = committer.write_here().unwrap_or_else(|error| {
+                self.shared.fail(error);
+                false
+            });
+            drop((committer, unwinding));
+            if !self.shared.has_batch() {
+                return false;
+            }
+            if !has_written {
+                break;
+            }
         }
+        true
     }
 }
 
 impl Job for SharedCommitter {
     fn run(&mut self) -> Progress {
-        let mut committer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = Arc::clone(&committer.shared);
-        let _unwinding = FailOnUnwind(Arc::clone(&shared));
-        if shared.poison().is_some() {
+        let mut committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner);
+        let unwinding = FailOnUnwind(&self.shared);
+        if self.shared.poison().is_some() {
             return Progress::Finished;
         }
-        match committer.step() {
-            Ok(progress) => progress,
-            Err(error) => {
-                shared.fail(error);
-                Progress::Finished
-            }
-        }
+        let progress = committer.step().unwrap_or_else(|error| {
+            self.shared.fail(error);
+            Progress::Finished
+        });
+        drop((committer, unwinding));
+        let is_idle = progress == Progress::Idle && self.shared.failure().is_none();
+        if is_idle && self.shared.has_batch() { Progress::More } else { progress }
     }
 }
 
 /// A committer that unwinds writes no more: those who wait for it must learn of it.
-struct FailOnUnwind(Arc<Shared>);
+struct FailOnUnwind<'s>(&'s Shared);
 
-impl Drop for FailOnUnwind {
+impl Drop for FailOnUnwind<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.fail(Error::new(ErrorKind::Poisoned, "log.commit", "the committer panicked"));
@@ -239,6 +256,10 @@ impl Drop for FailOnUnwind {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Wake, Waker};
+
     use ferrokit_engine::{CommitTicket, Durability, Stats};
 
     use super::*;
@@ -306,6 +327,53 @@ mod tests {
         host.settle();
         assert!(log.committed(ticket).wait().is_err());
         assert_eq!(machine.io_count(), writes, "neither here nor by the job");
+    }
+
+    /// Appends when it is woken, which is under the lock of the committer.
+    struct AppendsWhenWoken(Arc<Log>, Mutex<Option<CommitTicket>>);
+
+    impl Wake for AppendsWhenWoken {
+        fn wake(self: Arc<Self>) {
+            let ticket = append(&self.0, 20, Durability::Os);
+            assert!(!self.0.committed(ticket).is_ready(), "the committer is taken");
+            *self.1.lock().unwrap() = Some(ticket);
+        }
+    }
+
+    #[test]
+    fn who_finds_the_committer_taken_is_not_forgotten() {
+        let machine = SimMachine::new(1);
+        let log = open(&machine);
+        let mut reader = log.retain(None).unwrap();
+        let other = Arc::new(AppendsWhenWoken(Arc::clone(&log), Mutex::new(None)));
+        let (waker, mut visit) = (Waker::from(Arc::clone(&other)), |_, _: &[u8]| Ok(()));
+        {
+            let mut next = pin!(reader.next(1, &mut visit));
+            assert!(next.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            let ticket = append(&log, 20, Durability::Os);
+            assert!(log.committed(ticket).is_ready());
+        }
+        let ticket = other.1.lock().unwrap().unwrap();
+        assert!(log.is_committed(ticket).unwrap(), "and the job has not made a step");
+    }
+
+    #[test]
+    fn many_threads_write_for_each_other() {
+        let machine = SimMachine::new(1);
+        let (host, config) = (machine.threaded_host(), LogConfig::default());
+        let log = Log::open(&host, "log", config, LogPosition(0), &mut |_, _| Ok(())).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2000 {
+                        let ticket = append(&log, 20, Durability::Os);
+                        log.committed(ticket).wait().unwrap();
+                        assert!(log.is_committed(ticket).unwrap());
+                    }
+                });
+            }
+        });
+        assert_eq!(log.durable(Durability::Os), log.end());
     }
 
     #[test]

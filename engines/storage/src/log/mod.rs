@@ -208,12 +208,14 @@ impl Log {
             return Op::err(Error::invalid("log.committed", "the ticket is of no record so far"));
         }
         if ticket.synced <= self.shared.durable(Durability::Synced) {
-            self.committer.write_here();
-            match self.is_committed(ticket) {
-                Ok(true) => return Op::ok(()),
-                Ok(false) => {}
-                Err(error) => return Op::err(error),
+            if self.committer.write_here() {
+                self.commits.wake();
             }
+            return match self.is_committed(ticket) {
+                Ok(true) => Op::ok(()),
+                Ok(false) => self.shared.wait_for_commit(ticket),
+                Err(error) => Op::err(error),
+            };
         }
         self.shared.ask_for_sync(ticket.synced);
         self.commits.wake();
