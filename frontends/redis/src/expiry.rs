@@ -7,7 +7,8 @@
 //!
 //! While somebody wants to know of keys that expire, each expiry that is set, or met, becomes a
 //! *deadline*: a place in a heap and a watch on the key. When it is due, and the watch was not
-//! touched, and the key is gone, then it expired: that is told once. The heap is bounded; expiries
+//! touched, and the key is gone, then it expired: that is told once. Deadlines of keys that were
+//! written since are dropped when they are as many as the others. The heap is bounded; expiries
 //! beyond it are found again by the sweeps.
 //!
 //! Lock order: a stripe, then `deadlines`, then a stripe's list of watches.
@@ -23,11 +24,13 @@ use crate::db::Tally;
 use crate::events::{ClientId, Event, EventClass, Interest};
 use crate::refusal::Result;
 use crate::store::Store;
-use crate::stripes::WatchFlag;
+use crate::stripes::{Stripes, WatchFlag};
 use crate::transaction::{KeySet, Transaction};
 
 /// Deadlines kept.
 const DEADLINES_MAX: usize = 100_000;
+/// So many deadlines are kept without a look at which of them are outdated.
+const OUTDATED_MIN: usize = 1024;
 /// Deadlines handled in one step of the cycle.
 const DUE_PER_STEP: usize = 1000;
 
@@ -66,8 +69,30 @@ struct Round {
 struct Deadlines {
     by_time: BinaryHeap<Reverse<Deadline>>,
     known: HashSet<(KeyspaceId, Box<[u8]>, UnixMillis)>,
-    /// Keys evicted since those without a key were last dropped.
+    /// Keys evicted since outdated ones were last dropped.
     evicted: usize,
+    /// As many as then were left.
+    left: usize,
+}
+
+impl Deadlines {
+    /// Drops those of keys that were written since.
+    fn drop_outdated(&mut self, stripes: &Stripes) {
+        let Self { by_time, known, .. } = self;
+        by_time.retain(|Reverse(deadline)| {
+            let Deadline { at, keyspace, key, flag } = deadline;
+            let is_outdated = flag.is_touched();
+            if is_outdated {
+                stripes.unwatch(*keyspace, key, flag);
+                known.remove(&(*keyspace, key.clone(), *at));
+            }
+            !is_outdated
+        });
+        by_time.shrink_to_fit();
+        known.shrink_to_fit();
+        self.left = by_time.len();
+        self.evicted = 0;
+    }
 }
 
 struct Deadline {
@@ -157,6 +182,9 @@ impl Store {
     #[cold]
     pub(crate) fn keep_deadline(&self, keyspace: KeyspaceId, key: &[u8], at: UnixMillis) {
         let mut deadlines = self.expiries.deadlines();
+        if deadlines.by_time.len() >= OUTDATED_MIN.max(2 * deadlines.left) {
+            deadlines.drop_outdated(&self.stripes);
+        }
         if deadlines.by_time.len() >= DEADLINES_MAX
             || !deadlines.known.insert((keyspace, key.into(), at))
         {
@@ -171,22 +199,9 @@ impl Store {
     pub(crate) fn note_evicted(&self) {
         let mut deadlines = self.expiries.deadlines();
         deadlines.evicted += 1;
-        if deadlines.evicted * 2 < deadlines.by_time.len() {
-            return;
+        if deadlines.evicted * 2 >= deadlines.by_time.len() {
+            deadlines.drop_outdated(&self.stripes);
         }
-        let Deadlines { by_time, known, evicted } = &mut *deadlines;
-        *evicted = 0;
-        by_time.retain(|Reverse(deadline)| {
-            let Deadline { at, keyspace, key, flag } = deadline;
-            let is_touched = flag.is_touched();
-            if is_touched {
-                self.stripes.unwatch(*keyspace, key, flag);
-                known.remove(&(*keyspace, key.clone(), *at));
-            }
-            !is_touched
-        });
-        by_time.shrink_to_fit();
-        known.shrink_to_fit();
     }
 
     /// Pauses the cycle, or lets it go on. Expired keys are absent all the same.
@@ -363,5 +378,60 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ferrokit_engine::{Env, KvEngine, block_on};
+    use ferrokit_storage::{Host, IoBackend};
+
+    use super::*;
+    use crate::eviction::EvictionPolicy;
+
+    fn store() -> Store {
+        let host = Host::system(IoBackend::Threads).unwrap();
+        let engine: Arc<dyn KvEngine> = ferrokit_engines::open(&host, "memory:").unwrap();
+        let store = Store::new(engine, &Env::system());
+        store.set_interest(WANTS_EXPIRED);
+        store
+    }
+
+    fn set(store: &Store, key: &str, seconds: u64) {
+        let mut tally = Tally::default();
+        let mut db = store.db(KeyspaceId(0), ClientId(1), &mut tally);
+        let at = UnixMillis(store.now().0 + seconds * 1000);
+        block_on(db.set(key.as_bytes(), b"value", Some(at))).unwrap();
+    }
+
+    fn kept(store: &Store) -> (usize, usize) {
+        let deadlines = store.expiries.deadlines();
+        (deadlines.by_time.len(), deadlines.known.len())
+    }
+
+    #[test]
+    fn deadlines_of_keys_that_were_written_again_do_not_pile_up() {
+        let store = store();
+        (0..100).for_each(|number| set(&store, &format!("kept{number}"), 1000));
+        (0..10 * OUTDATED_MIN as u64).for_each(|number| set(&store, "k", 1000 + number));
+        let (deadlines, known) = kept(&store);
+        assert!((101..=OUTDATED_MIN).contains(&deadlines), "{deadlines}");
+        assert_eq!(deadlines, known);
+        // Those that hold are all there.
+        store.expiries.deadlines().drop_outdated(&store.stripes);
+        assert_eq!(kept(&store), (101, 101));
+    }
+
+    #[test]
+    fn a_deadline_goes_with_the_key_that_is_evicted() {
+        let store = store();
+        (0..100).for_each(|number| set(&store, &format!("k{number}"), 1000));
+        assert_eq!(kept(&store), (100, 100));
+        let mut tally = Tally::default();
+        for _ in 0..100 {
+            let policy = EvictionPolicy::VolatileTtl;
+            assert!(block_on(store.evict_one(policy, 5, &mut tally)).unwrap());
+        }
+        assert!(kept(&store).0 <= 1, "{:?}", kept(&store));
     }
 }
