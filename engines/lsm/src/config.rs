@@ -5,6 +5,8 @@ use ferrokit_storage::Compression;
 
 /// The longest key in bytes.
 pub const MAX_KEY_BYTES: usize = 1 << 16;
+/// The longest value in bytes, at most: 512 MiB, and room for what its user marks it with.
+pub const MAX_VALUE_BYTES: usize = (512 << 20) + (64 << 10);
 
 /// How the tree is laid out and how much memory it may use. Every option acts; [`Self::validate`]
 /// refuses what cannot work.
@@ -71,7 +73,7 @@ impl LsmConfig {
             file_bytes: 64 << 20,
             log_segment_bytes: 64 << 20,
             log_buffer_bytes: 8 << 20,
-            value_bytes_max: 512 << 20,
+            value_bytes_max: MAX_VALUE_BYTES,
             exact_len: false,
         }
     }
@@ -140,7 +142,10 @@ impl LsmConfig {
             (self.file_bytes >= 1024, "file must be at least 1KiB"),
             (self.log_segment_bytes >= 4096, "log_segment must be at least 4KiB"),
             (self.log_buffer_bytes >= 4096, "log_buffer must be at least 4KiB"),
-            ((1..=512 << 20).contains(&self.value_bytes_max), "value_max must be 1B to 512MiB"),
+            (
+                (1..=MAX_VALUE_BYTES).contains(&self.value_bytes_max),
+                "value_max must be 1B to 512MiB and 64KiB",
+            ),
         ];
         match checks.iter().find(|(holds, _)| !holds) {
             None => Ok(()),

@@ -29,7 +29,8 @@ pub(crate) const CAPABILITIES: Capabilities = Capabilities {
     sequence_numbers: true,
     exact_len: true,
     max_key_bytes: 64 << 10,
-    max_value_bytes: 512 << 20,
+    // Room for what a user of the engine marks a value of 512 MiB with.
+    max_value_bytes: (512 << 20) + (64 << 10),
     max_batch_ops: 1 << 20,
     max_batch_bytes: 1 << 30,
     max_keyspaces: 1 << 16,

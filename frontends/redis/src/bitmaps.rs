@@ -176,7 +176,7 @@ impl Db<'_> {
                 answers.truncate(from);
                 let bytes = current.unwrap_or_default();
                 let len = program.len_after(bytes.len());
-                if len > bytes_max {
+                if program.last_begin().is_some_and(|byte| byte >= bytes_max as u64) {
                     return Err(BitsError::Offset.into());
                 }
                 out.extend(bytes);

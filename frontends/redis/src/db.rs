@@ -4,6 +4,8 @@
 //! one key is one operation of the engine, under the shared lock of its stripe. Inside, reads look
 //! into the transaction first, and writes stay there until it commits. What is built on these
 //! operations need not know which of the two it is.
+//!
+//! A key that is longer than the engine's keys is absent, and cannot be written.
 
 use ferrokit_engine::{
     CommitTicket, Durability, Entry, KeyspaceId, ReadOptions, UnixMillis, Update, WriteOptions,
@@ -184,6 +186,9 @@ impl<'s> Db<'s> {
             let entry = known.entry(self.store.now());
             return Ok(entry.map(visit).is_some());
         }
+        if self.store.is_too_long(key) {
+            return Ok(false);
+        }
         let engine = self.store.engine();
         let seen = engine.get_with(self.keyspace, key, &ReadOptions::APPLIED, visit).await?;
         self.tally.join(seen.ticket);
@@ -199,7 +204,7 @@ impl<'s> Db<'s> {
         keys: &'a [&'a [u8]],
         visitor: &'a mut (dyn ManyVisitor + 'a),
     ) -> Result<usize> {
-        if self.overlay.is_some() {
+        if self.overlay.is_some() || keys.iter().any(|key| self.store.is_too_long(key)) {
             return self.read_one_by_one(keys, visitor).await;
         }
         keys.iter().for_each(|key| {
@@ -269,6 +274,9 @@ impl<'s> Db<'s> {
         expire_at: Option<UnixMillis>,
         asks: bool,
     ) -> Result<Option<bool>> {
+        if self.store.is_too_long(key) {
+            return Err(self.store.too_long(key));
+        }
         let hash = self.touch(key);
         if self.overlay.is_some() {
             let existed = if asks { Some(self.peek(key, &mut |_| {}).await?) } else { None };
@@ -311,6 +319,9 @@ impl<'s> Db<'s> {
             }
             return Ok(existed);
         }
+        if self.store.is_too_long(key) {
+            return Ok(false);
+        }
         let hash = KeyHash::of(self.keyspace, key);
         let mut shared = self.store.stripes.shared(self.keyspace, key, hash).await;
         let options = self.write_options().reporting_existed();
@@ -329,6 +340,12 @@ impl<'s> Db<'s> {
     /// # Errors
     /// Those of the engine.
     pub async fn update<'a>(&mut self, key: &'a [u8], change: &'a mut Change<'a>) -> Result<bool> {
+        if self.store.is_too_long(key) {
+            return match change(None, &mut Vec::new()) {
+                Update::Keep | Update::Delete => Ok(false),
+                Update::Put { .. } => Err(self.store.too_long(key)),
+            };
+        }
         let hash = self.touch(key);
         if self.overlay.is_some() {
             return self.update_inside(key, change).await;

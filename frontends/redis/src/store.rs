@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ferrokit_engine::{
-    CommitTicket, Durability, Env, ExpiryClock, KeyspaceId, KvEngine, SweepCursor, UnixMillis,
-    WriteOptions,
+    CommitTicket, Durability, Env, Error, ExpiryClock, KeyspaceId, KvEngine, SweepCursor,
+    UnixMillis, WriteOptions,
 };
 
 use crate::access::{AccessTable, FrequencyOptions};
@@ -22,6 +22,8 @@ use crate::stripes::{KeyHash, Stripes};
 pub const DATABASES: u32 = 16;
 /// The longest string, unless set otherwise.
 const STRING_BYTES_MAX: usize = 512 << 20;
+/// What a value may take beyond its string.
+const VALUE_SPARE_BYTES: usize = 16;
 /// The longest sparse HyperLogLog, unless set otherwise.
 const SPARSE_SKETCH_BYTES_MAX: usize = 3000;
 
@@ -41,6 +43,7 @@ pub struct Store {
     /// Seconds since it was opened, plus one; kept by [`tick`](Self::tick).
     second: AtomicU32,
     durability: AtomicU8,
+    key_bytes_max: usize,
     string_bytes_max: AtomicUsize,
     sparse_sketch_bytes_max: AtomicUsize,
     /// Where RANDOMKEY goes on, in each database.
@@ -50,13 +53,19 @@ pub struct Store {
     observer: OnceLock<Arc<dyn Observer>>,
 }
 
+/// The longest string that an engine takes, with its mark and the end of a BITFIELD's last field.
+fn longest_string(value_bytes_max: usize) -> usize {
+    STRING_BYTES_MAX.min(value_bytes_max.saturating_sub(VALUE_SPARE_BYTES))
+}
+
 impl Store {
     /// A store over `engine`. Its writes are as durable as the engine can make them, until
     /// [`set_durability`](Self::set_durability) says otherwise.
     pub fn new(engine: Arc<dyn KvEngine>, env: &Env) -> Self {
         let capabilities = engine.capabilities();
         let durability = capabilities.strongest_durability;
-        let string_bytes_max = STRING_BYTES_MAX.min(capabilities.max_value_bytes);
+        let string_bytes_max = longest_string(capabilities.max_value_bytes);
+        let key_bytes_max = capabilities.max_key_bytes;
         let databases = DATABASES.min(capabilities.max_keyspaces);
         Self {
             databases,
@@ -70,6 +79,7 @@ impl Store {
             opened_at: env.clock.monotonic(),
             second: AtomicU32::new(1),
             durability: AtomicU8::new(durability as u8),
+            key_bytes_max,
             string_bytes_max: AtomicUsize::new(string_bytes_max),
             sparse_sketch_bytes_max: AtomicUsize::new(SPARSE_SKETCH_BYTES_MAX),
             random_cursors: Mutex::default(),
@@ -173,15 +183,30 @@ impl Store {
         if ticket == CommitTicket::NONE { Ok(()) } else { self.engine.committed(ticket).await }
     }
 
-    /// The longest string that edits may make.
+    /// Whether the engine has no key of that length.
+    #[inline]
+    pub(crate) fn is_too_long(&self, key: &[u8]) -> bool {
+        key.len() > self.key_bytes_max
+    }
+
+    /// Why such a key is not written.
+    #[cold]
+    pub(crate) fn too_long(&self, key: &[u8]) -> Refusal {
+        let (len, limit) = (key.len(), self.key_bytes_max);
+        let why = format!("the key has {len} bytes; this engine's keys have up to {limit}");
+        Error::invalid("key", why).into()
+    }
+
+    /// The longest string that edits may make. A BITFIELD's last field, which begins within, may end
+    /// a few bytes beyond.
     pub fn string_bytes_max(&self) -> usize {
         self.string_bytes_max.load(Ordering::Relaxed)
     }
 
     /// Bounds the strings that edits make, within what the engine allows.
     pub fn set_string_bytes_max(&self, bytes: usize) {
-        let bytes = bytes.min(self.engine.capabilities().max_value_bytes);
-        self.string_bytes_max.store(bytes, Ordering::Relaxed);
+        let longest = longest_string(self.engine.capabilities().max_value_bytes);
+        self.string_bytes_max.store(bytes.min(longest), Ordering::Relaxed);
     }
 
     /// The longest HyperLogLog that is kept sparse (`hll-sparse-max-bytes`).

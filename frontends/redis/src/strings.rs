@@ -448,6 +448,10 @@ impl Db<'_> {
                 }
             }
         }
+        // Inside a transaction that goes on nothing may be written of what fails.
+        if let Some((key, _)) = pairs.iter().find(|(key, _)| db.store.is_too_long(key)) {
+            return Err(db.store.too_long(key));
+        }
         for (key, value) in pairs {
             db.set(key, value, None).await?;
         }

@@ -9,6 +9,7 @@ use ferrokit_engine::{
     Direction, Durability, Entry, Env, KeyRange, KeyspaceId, KvEngine, ScanLimits, UnixMillis,
     block_on,
 };
+use ferrokit_redis::bits::FieldProgram;
 use ferrokit_redis::{
     ClientId, Db, Event, EventClass, EvictionPolicy, Expiry, Interest, KeySet, Observer, Refusal,
     RefusalKind, Rewrite, Store, Tally, Transaction, WatchList,
@@ -373,4 +374,53 @@ fn the_cycle_leaves_alone_what_cannot_expire() {
     with(&store, async |db| db.flush().await);
     block_on(store.run_expiry_cycle(100)).unwrap();
     assert_eq!((figures(), store.may_expire(DB0)), (0, false));
+}
+
+/// Strings are stored with a mark, and a field may end beyond the longest string.
+#[test]
+fn the_longest_strings_fit_into_the_engines_values() {
+    for engine in ["memory:", "lsm:unused"] {
+        let machine = SimMachine::new(1);
+        let (store, _) = store_on(&machine, engine);
+        assert_eq!(store.string_bytes_max(), 512 << 20, "{engine}");
+        assert!(store.engine().capabilities().max_value_bytes > store.string_bytes_max() + 9);
+        store.set_string_bytes_max(usize::MAX);
+        assert_eq!(store.string_bytes_max(), 512 << 20, "{engine}");
+    }
+
+    let machine = SimMachine::new(2);
+    let (store, _) = store_on(&machine, "lsm:data?value_max=1KiB");
+    let longest = 1024 - 16;
+    assert_eq!(store.string_bytes_max(), longest);
+    let last_bit = longest as u64 * 8 - 1;
+    let program = |offset: u64| {
+        let words = ["SET".to_owned(), "i64".into(), offset.to_string(), "-1".into()];
+        FieldProgram::parse(words.iter().map(String::as_bytes), 1 << 20).unwrap()
+    };
+    let mut tally = Tally::default();
+    let mut db = store.db(DB0, ME, &mut tally);
+    // A string that begins like a mark is marked itself.
+    for (key, byte) in [(b"a".as_slice(), 0xFF), (b"b", b'x')] {
+        block_on(db.set(key, &vec![byte; longest], None)).unwrap();
+        assert_eq!(block_on(db.set_range(key, longest - 1, b"z")).unwrap(), longest);
+        assert!(block_on(db.append(key, b"z")).is_err());
+        let mut answers = Vec::new();
+        block_on(db.bit_field(key, &program(last_bit), &mut answers)).unwrap();
+        assert_eq!(block_on(db.strlen(key)).unwrap(), longest + 8);
+    }
+    assert!(!block_on(db.set_bit(b"c", last_bit, true)).unwrap());
+    assert_eq!(block_on(db.strlen(b"c")).unwrap(), longest);
+    assert_eq!(block_on(db.set_range(b"d", longest - 1, b"z")).unwrap(), longest);
+    let mut answers = Vec::new();
+    block_on(db.bit_field(b"e", &program(last_bit), &mut answers)).unwrap();
+    assert_eq!(answers, [Some(0)]);
+    for refused in [
+        block_on(db.set_bit(b"f", last_bit + 1, true)).unwrap_err(),
+        block_on(db.bit_field(b"f", &program(last_bit + 1), &mut answers)).unwrap_err(),
+    ] {
+        let text = refused.into_text();
+        assert_eq!(text, "ERR bit offset is not an integer or out of range");
+    }
+    let refused = block_on(db.set_range(b"f", longest, b"z")).unwrap_err();
+    assert_eq!(refused.kind(), RefusalKind::TooLong);
 }

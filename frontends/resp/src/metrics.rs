@@ -1,10 +1,15 @@
 //! `/metrics` for Prometheus and `/health`, over HTTP at `metrics-addr`, on a thread of its own.
 //!
-//! What a scraper can take is bounded: connections at a time, and the time each has.
+//! What a scraper can take is bounded: connections at a time, and the time each has. Whoever comes
+//! when there are too many takes the place of the one that has been there longest without being
+//! answered now.
 
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,18 +20,20 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
 use crate::shared::Shared;
 use crate::stats::{Counter, WorkerStats};
 
-/// Connections at a time; more wait to be accepted.
+/// Connections at a time.
 const CONNECTIONS_MAX: usize = 32;
 /// How long a connection may be open.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
+/// How long a request's head may take.
+const HEAD_TIME: Duration = Duration::from_secs(2);
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Pause after an accept that failed.
@@ -96,18 +103,65 @@ fn run(listener: StdListener, shared: Arc<Shared>, stop: &Notify) {
     });
 }
 
+/// A connection.
+struct Place {
+    number: u64,
+    /// Its request has come and is being answered.
+    is_answered: Rc<Cell<bool>>,
+    task: AbortHandle,
+}
+
+/// The connections there are, the oldest first.
+#[derive(Default)]
+struct Places {
+    taken: RefCell<VecDeque<Place>>,
+    freed: Notify,
+}
+
+impl Places {
+    /// Waits until another connection has a place: that of the oldest one that is not answered now.
+    async fn make_room(&self) {
+        while self.taken.borrow().len() >= CONNECTIONS_MAX {
+            match self.take_oldest() {
+                Some(place) => place.task.abort(),
+                None => self.freed.notified().await,
+            }
+        }
+    }
+
+    fn take_oldest(&self) -> Option<Place> {
+        let mut taken = self.taken.borrow_mut();
+        let oldest = taken.iter().position(|place| !place.is_answered.get())?;
+        taken.remove(oldest)
+    }
+}
+
+/// Gives a place up when the connection has ended.
+struct Leaving(Rc<Places>, u64);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.taken.borrow_mut().retain(|place| place.number != self.1);
+        self.0.freed.notify_one();
+    }
+}
+
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        // It is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+    let places = Rc::new(Places::default());
+    for number in 0.. {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let shared = Arc::clone(&shared);
-                spawn_local(async move {
-                    let _ = tokio::time::timeout(CONNECTION_TIME, serve(stream, shared)).await;
-                    drop(place);
+                places.make_room().await;
+                let (shared, is_answered) = (Arc::clone(&shared), Rc::new(Cell::new(false)));
+                let (leaving, answered) =
+                    (Leaving(Rc::clone(&places), number), Rc::clone(&is_answered));
+                let task = spawn_local(async move {
+                    let _leaving = leaving;
+                    let serving = serve(stream, shared, &answered);
+                    let _ = tokio::time::timeout(CONNECTION_TIME, serving).await;
                 });
+                let place = Place { number, is_answered, task: task.abort_handle() };
+                places.taken.borrow_mut().push_back(place);
             }
             Err(error) => {
                 tracing::warn!(%error, "a scraper was not accepted");
@@ -117,10 +171,15 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn serve(stream: TcpStream, shared: Arc<Shared>) {
-    let service = service_fn(|request| answer(request, &shared));
+async fn serve(stream: TcpStream, shared: Arc<Shared>, is_answered: &Cell<bool>) {
+    let service = service_fn(async |request| {
+        is_answered.set(true);
+        let response = answer(request, &shared).await;
+        is_answered.set(false);
+        response
+    });
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.max_buf_size(HEAD_BYTES_MAX);
+    http.max_buf_size(HEAD_BYTES_MAX).timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a scraper's connection ended");
     }

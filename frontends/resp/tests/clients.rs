@@ -137,6 +137,8 @@ fn a_pause_puts_off_writes_or_everything() {
     for (request, reply) in [
         ("CLIENT PAUSE -1", "-ERR timeout is negative\r\n"),
         ("CLIENT PAUSE x", "-ERR timeout is not an integer or out of range\r\n"),
+        ("CLIENT PAUSE 9223372036854775807", "-ERR timeout is out of range\r\n"),
+        ("CLIENT PAUSE 9223372036854775808", "-ERR timeout is not an integer or out of range\r\n"),
         ("CLIENT PAUSE 1 foo", "-ERR CLIENT PAUSE mode must be WRITE or ALL\r\n"),
         (
             "CLIENT PAUSE 1 all x",

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{TestServer, on_each_engine, sleep};
+use support::{Client, TestServer, on_each_engine, request, sleep};
 
 /// Runs a script of requests and replies on one connection of a fresh server, engine by engine.
 fn script(steps: &[(&str, &str)]) {
@@ -528,5 +528,65 @@ fn info_time_and_leaving() {
         client.send(b"PING\r\nQUIT\r\nPING\r\n");
         client.expect(b"+PONG\r\n+OK\r\n");
         client.expect_end();
+    });
+}
+
+/// As a transaction of its own.
+fn check_inside(client: &mut Client, words: &str, reply: &str) {
+    client.check_in_multi("MULTI", OK);
+    client.check_in_multi(words, "+QUEUED\r\n");
+    client.check("EXEC", &format!("*1\r\n{reply}"));
+}
+
+/// What no engine's key can be is absent, and not to be written.
+#[test]
+fn a_key_that_is_too_long_is_absent_and_not_written() {
+    support::on_each_engine(|server| {
+        let limit = server.server.engine().capabilities().max_key_bytes;
+        let key = "k".repeat(limit + 1);
+        let mut client = server.client();
+        client.check("SET short v", "+OK\r\n");
+        for (words, reply) in [
+            ("GET KEY", "$-1\r\n"),
+            ("EXISTS KEY short", ":1\r\n"),
+            ("MGET short KEY", "*2\r\n$1\r\nv\r\n$-1\r\n"),
+            ("STRLEN KEY", ":0\r\n"),
+            ("TTL KEY", ":-2\r\n"),
+            ("TYPE KEY", "+none\r\n"),
+            ("DEL KEY", ":0\r\n"),
+            ("GETDEL KEY", "$-1\r\n"),
+            ("EXPIRE KEY 10", ":0\r\n"),
+            ("SET KEY v XX", "$-1\r\n"),
+            ("RENAME KEY short", "-ERR no such key\r\n"),
+            ("COPY KEY short REPLACE", ":0\r\n"),
+        ] {
+            client.check(&words.replace("KEY", &key), reply);
+            check_inside(&mut client, &words.replace("KEY", &key), reply);
+        }
+        // GETs in a row are read together.
+        let gets = ["short", &key, "short"].map(|key| request(&["GET", key]));
+        client.send(&gets.concat());
+        client.expect(b"$1\r\nv\r\n$-1\r\n$1\r\nv\r\n");
+        let refused = format!(
+            "-ERR key: invalid argument: the key has {} bytes; this engine's keys have up to \
+             {limit}\r\n",
+            limit + 1
+        );
+        for words in [
+            "SET KEY v",
+            "APPEND KEY v",
+            "INCR KEY",
+            "MSET short w KEY v",
+            "SETBIT KEY 1 1",
+            "RENAME short KEY",
+            "COPY short KEY",
+            "SET KEY v NX",
+            "GETSET KEY v",
+        ] {
+            client.check(&words.replace("KEY", &key), &refused);
+            check_inside(&mut client, &words.replace("KEY", &key), &refused);
+        }
+        client.check("GET short", "$1\r\nv\r\n");
+        client.check("KEYS *", "*1\r\n$5\r\nshort\r\n");
     });
 }

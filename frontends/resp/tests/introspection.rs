@@ -290,7 +290,22 @@ fn a_server_alone_says_so() {
     assert!(client.ask("MEMORY USAGE key SAMPLES 0").integer() >= 8);
     let strings = client.ask("ACL CAT string");
     assert!(strings.array().iter().any(|name| name.text() == "getrange"));
-    assert!(client.ask("LOLWUT").text().contains("Redis ver. 7.2"));
+    for (words, version) in [
+        ("LOLWUT", "7.2"),
+        ("LOLWUT x y", "7.2"),
+        ("LOLWUT version", "7.2"),
+        ("LOLWUT VERSION 7 x", "7.0.0"),
+        ("LOLWUT version 5 20 2 2", "5.0.0"),
+        ("LOLWUT VERSION 6 2000000 0", "6.0.0"),
+    ] {
+        let picture = client.ask(words);
+        assert!(picture.text().contains(&format!("Redis ver. {version}")), "{words}: {picture:?}");
+    }
+    assert_eq!(client.ask("LOLWUT VERSION 6 7 3").text().find("\n\n"), Some(8 * 3 - 1));
+    for words in ["x", "99999999999999999999", "5 x", "5 1 x", "5 1 1 x", "6 x", "6 1 x"] {
+        let refused = "-ERR value is not an integer or out of range\r\n";
+        client.check(&format!("LOLWUT VERSION {words}"), refused);
+    }
     for container in ["ACL", "CLUSTER", "COMMAND", "FUNCTION", "LATENCY", "MEMORY", "SLOWLOG"] {
         let help = client.ask(&format!("{container} HELP"));
         let help: Vec<&str> = help.array().iter().map(Value::text).collect();

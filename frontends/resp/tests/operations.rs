@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use ferrokit_engine::Env;
 use support::{
     ChildServer, Client, Directory, TestServer, Value, command, refusal, refusal_of, until,
 };
@@ -68,6 +69,38 @@ fn metrics_count_what_the_server_did() {
     server.shutdown().unwrap();
     assert!(TcpStream::connect(address).is_err());
     drop(silent);
+}
+
+#[test]
+fn requests_that_do_not_end_keep_no_scraper_out() {
+    let server = TestServer::with("memory:", |config| {
+        config.set("metrics-addr", "127.0.0.1:0").unwrap();
+    });
+    let address = server.server.metrics_address().unwrap();
+    let half = || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost:").unwrap();
+        stream
+    };
+    let clock = Env::system().clock;
+    let begun = clock.monotonic();
+    let mut last = half();
+    // It is the only one, and has to end.
+    let ended = |stream: &mut TcpStream| match stream.read(&mut [0; 64]) {
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    };
+    assert!(ended(&mut last), "half a request may last");
+    assert!(clock.monotonic() - begun >= Duration::from_secs(1), "it had no time");
+
+    let mut all: Vec<_> = (0..33).map(|_| half()).collect();
+    assert_eq!(http(address, "GET /health HTTP/1.1").1, "ok\n");
+    let mut last = all.pop().unwrap();
+    assert!(ended(&mut all[0]), "the oldest one keeps its place");
+    // It was not its time that ended it: that of the last one is hardly later.
+    last.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    assert!(!ended(&mut last), "the youngest one lost its place");
 }
 
 #[test]

@@ -168,3 +168,53 @@ fn the_end_saves_where_that_is_asked_for() {
         assert_eq!(std::path::Path::new(&path).exists(), saves, "{options:?} {end}");
     }
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "an operator's directory")]
+fn a_checkpoint_that_fails_stops_writes_if_there_is_a_time_for_them() {
+    let saving = Saving::start(&["--save", "3600", "1000000"]);
+    let mut client = saving.server.client();
+    client.check("SET k v", OK);
+    let other = Directory::new();
+    std::fs::create_dir_all(other.path()).unwrap();
+    client.check(&format!("CONFIG SET dir {}", other.path()), OK);
+    std::fs::remove_dir(other.path()).unwrap();
+    std::fs::write(other.path(), b"in its place").unwrap();
+    client.check("BGSAVE", "+Background saving started\r\n");
+    until("it failed", || info_field(&mut client, "rdb_last_bgsave_status") == "err");
+    let stopped = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to \
+                   persist to disk. Commands that may modify the data set are disabled, because \
+                   this instance is configured to report errors during writes if RDB snapshotting \
+                   fails (stop-writes-on-bgsave-error option). Please check the Redis logs for \
+                   details about the RDB error.\r\n";
+    for words in ["SET k w", "DEL k", "PING"] {
+        client.check(words, &format!("-{stopped}"));
+    }
+    client.check("GET k", "$1\r\nv\r\n");
+    client.check_in_multi("MULTI", OK);
+    client.check_in_multi("INCR n", &format!("-{stopped}"));
+    client.check("EXEC", "-EXECABORT Transaction discarded because of previous errors.\r\n");
+    // What decides about it acts at once.
+    let mut operator = saving.server.client();
+    let mut set = |name: &str, value: &str| {
+        operator.send(&support::request(&["CONFIG", "SET", name, value]));
+        operator.expect(OK.as_bytes());
+    };
+    for (name, way, back) in
+        [("stop-writes-on-bgsave-error", "no", "yes"), ("save", "", "3600 1000000")]
+    {
+        set(name, way);
+        client.check("SET k w", OK);
+        client.check_in_multi("MULTI", OK);
+        client.check_in_multi("SET k w", "+QUEUED\r\n");
+        set(name, back);
+        client.check("EXEC", &format!("-EXECABORT Transaction discarded because of: {stopped}"));
+        client.check("SET k x", &format!("-{stopped}"));
+    }
+    std::fs::remove_file(other.path()).unwrap();
+    std::fs::create_dir_all(other.path()).unwrap();
+    client.check("BGSAVE", "+Background saving started\r\n");
+    until("it is saved", || info_field(&mut client, "rdb_last_bgsave_status") == "ok");
+    client.check("SET k x", OK);
+    client.check("PING", "+PONG\r\n");
+}

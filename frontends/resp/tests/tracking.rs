@@ -397,3 +397,28 @@ fn events_of_keys_are_published_as_far_as_they_are_asked_for() {
     one.check("SET k v PX 30", "+OK\r\n");
     assert_eq!(listener.read_value().array()[2].text(), "k");
 }
+
+/// The bound is looked at before anything that takes longer the more there are.
+#[test]
+fn prefixes_that_take_too_much_are_refused_before_they_are_compared() {
+    let server = TestServer::on("memory:");
+    let mut one = in_resp3(&server);
+    let ask = |client: &mut Client, count: usize| {
+        let mut words = vec!["CLIENT".to_owned(), "TRACKING".into(), "ON".into(), "BCAST".into()];
+        for number in 0..count {
+            words.extend(["PREFIX".to_owned(), format!("k{number:06}")]);
+        }
+        let words: Vec<&str> = words.iter().map(String::as_str).chain(["PREFIX", "k"]).collect();
+        client.send(&request(&words));
+    };
+    ask(&mut one, 30_000);
+    one.expect(b"-ERR the prefixes of the client take too much\r\n");
+    ask(&mut one, 10_000);
+    one.expect(
+        b"-ERR Prefix 'k000000' overlaps with another provided prefix 'k'. Prefixes for a single \
+          client must not overlap.\r\n",
+    );
+    // Refused, it is off.
+    let info = one.ask("CLIENT TRACKINGINFO");
+    assert_eq!(info.array()[1].array()[0].text(), "off");
+}

@@ -134,6 +134,8 @@ pub struct FieldProgram {
     steps: Vec<Step>,
     /// The last bit that may be written; `None` if it only reads.
     last_written_bit: Option<u64>,
+    /// The last byte that a field to be written begins in.
+    last_begin: Option<u64>,
 }
 
 impl FieldProgram {
@@ -187,6 +189,7 @@ impl FieldProgram {
     fn push(&mut self, step: Step) {
         if step.action != Action::Get {
             self.last_written_bit = self.last_written_bit.max(Some(step.last_bit()));
+            self.last_begin = self.last_begin.max(Some(step.offset >> 3));
         }
         self.steps.push(step);
     }
@@ -194,6 +197,11 @@ impl FieldProgram {
     /// Whether it never writes.
     pub fn only_reads(&self) -> bool {
         self.last_written_bit.is_none()
+    }
+
+    /// The last byte that a field to be written begins in.
+    pub fn last_begin(&self) -> Option<u64> {
+        self.last_begin
     }
 
     /// The number of answers.

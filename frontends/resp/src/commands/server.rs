@@ -1,4 +1,4 @@
-//! The server itself: TIME.
+//! The server itself: LOLWUT, TIME.
 
 use super::connection::REDIS_VERSION;
 use super::table::{CommandInfo, category, flag};
@@ -35,19 +35,45 @@ pub(super) fn time(cx: &mut Context<'_>) -> Outcome {
     Ok(())
 }
 
-/// A small pattern, and the version.
+/// LOLWUT [VERSION version [argument ...]]: a small pattern, and the version. Those of versions 5 and
+/// 6 take a size.
 pub(super) fn lolwut(cx: &mut Context<'_>) -> Outcome {
-    const WIDTH: u64 = 40;
-    const HEIGHT: u64 = 8;
-    let seed = cx.shared.host.env.random.next_u64();
-    let mut picture = String::new();
-    for row in 0..HEIGHT {
-        // A cellular pattern: each line shifts the seed against itself.
-        let bits = seed.rotate_left(row as u32 * 5) ^ seed.rotate_right(row as u32 * 3);
-        picture.extend((0..WIDTH).map(|column| if bits >> column & 1 == 1 { '#' } else { '.' }));
-        picture.push('\n');
-    }
-    picture.push_str(&format!("\nRedis ver. {REDIS_VERSION}\n"));
+    let is_version = |word: &[u8]| word.eq_ignore_ascii_case(b"version");
+    let version = match cx.args.get(1) {
+        Some(word) if is_version(word) && cx.args.len() > 2 => Some(cx.integer(2)?),
+        _ => None,
+    };
+    let size = |index: usize, default: usize, longest: i64| match cx.args.get(index) {
+        None => Ok(default),
+        Some(_) => cx.integer(index).map(|size| size.clamp(1, longest) as usize),
+    };
+    let (width, square, height) = match version {
+        Some(5) => {
+            let (width, squares) = (size(3, 66, 1000)?, size(4, 8, 200)?);
+            (width, width.div_ceil(squares), size(5, 12, 200)?)
+        }
+        Some(6) => (size(3, 80, 1000)?, 64, size(4, 20, 1000)?),
+        _ => (40, 64, 8),
+    };
+    let shown = match version {
+        // The lowest 32 bits, as Redis shows it.
+        Some(version) => format!("{}.0.0", version as u32),
+        None => REDIS_VERSION.to_owned(),
+    };
+    let mut picture = draw(cx.shared.host.env.random.next_u64(), width, square, height);
+    picture.push_str(&format!("\nRedis ver. {shown}\n"));
     cx.reply.verbatim(&picture);
     Ok(())
+}
+
+/// A cellular pattern: each line shifts the seed against itself.
+fn draw(seed: u64, width: usize, square: usize, height: usize) -> String {
+    let mut picture = String::with_capacity((width + 1) * height);
+    for row in 0..height as u32 {
+        let bits = seed.rotate_left(row.wrapping_mul(5)) ^ seed.rotate_right(row.wrapping_mul(3));
+        let is_set = |column: usize| bits >> (column % square % 64) & 1 == 1;
+        picture.extend((0..width).map(|column| if is_set(column) { '#' } else { '.' }));
+        picture.push('\n');
+    }
+    picture
 }

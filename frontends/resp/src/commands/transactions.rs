@@ -129,11 +129,16 @@ pub(super) fn abort(cx: &mut Context<'_>, refusal: Refusal) -> Refusal {
     Refusal::Text(format!("EXECABORT Transaction discarded because of: {why}").into())
 }
 
-/// Whether the command in hand needs memory: for what it does, or for being kept until EXEC.
-pub(super) fn needs_memory(cx: &Context<'_>) -> bool {
+/// The flags of the command in hand; with EXEC, those of what it runs, too.
+pub(super) fn flags(cx: &Context<'_>) -> u32 {
     let queue = cx.session.transacting.as_ref().and_then(|it| it.queue.as_ref());
     let of_queue = if cx.info.name == "exec" { queue.map_or(0, |it| it.flags) } else { 0 };
-    (cx.info.flags | of_queue) & flag::DENYOOM != 0 || is_to_be_queued(cx)
+    cx.info.flags | of_queue
+}
+
+/// Whether the command in hand needs memory: for what it does, or for being kept until EXEC.
+pub(super) fn needs_memory(cx: &Context<'_>) -> bool {
+    flags(cx) & flag::DENYOOM != 0 || is_to_be_queued(cx)
 }
 
 /// Whether the command in hand waits for EXEC.

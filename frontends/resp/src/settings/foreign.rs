@@ -35,7 +35,6 @@ static FOREIGN: &[Foreign] = &[
             "rdbchecksum",
             "rdb-del-sync-files",
             "rdb-save-incremental-fsync",
-            "stop-writes-on-bgsave-error",
             "sanitize-dump-payload",
             "rdb-key-save-delay",
             "key-load-delay",

@@ -93,6 +93,9 @@ settings! {
     /// The name of the checkpoint, a directory in dir.
     "dbfilename" Change::AtOnce, dbfilename: Text =
         Text::checked("checkpoint", "NAME", change::check_file_name);
+    /// Refuse writes after a checkpoint that failed, if there is a time for them, until one succeeds.
+    "stop-writes-on-bgsave-error" Change::AtOnce, stop_writes_on_bgsave_error: Switch =
+        Switch::new(true);
     /// What is done at SIGTERM: by default, a checkpoint if there is a time for them.
     "shutdown-on-sigterm" Change::AtOnce, shutdown_on_sigterm: List<ShutdownFlags> =
         List::new(ShutdownFlags::default());

@@ -169,6 +169,9 @@ pub(in crate::commands) fn pause(cx: &mut Context<'_>) -> Outcome {
         .integer(2)
         .map_err(|_| Refusal::text("ERR timeout is not an integer or out of range"))?;
     let millis = u64::try_from(millis).map_err(|_| Refusal::text("ERR timeout is negative"))?;
+    let now = cx.shared.host.env.clock.now().0;
+    let end = now.checked_add(millis).and_then(|end| i64::try_from(end).ok());
+    end.ok_or(Refusal::text("ERR timeout is out of range"))?;
     cx.shared.begin_pause(what, Duration::from_millis(millis));
     cx.reply.ok();
     Ok(())

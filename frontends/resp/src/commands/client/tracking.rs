@@ -76,33 +76,71 @@ impl<'w> Wanted<'w> {
             );
         }
         let none = BTreeSet::new();
-        self.check_prefixes(before.map_or(&none, |it| &it.prefixes))
+        let prefixes = before.map_or(&none, |it| &it.prefixes);
+        self.check_bytes(prefixes)?;
+        self.check_prefixes(prefixes)
+    }
+
+    /// All prefixes of a client are bounded together.
+    fn check_bytes(&self, before: &BTreeSet<Vec<u8>>) -> Result<(), Refusal> {
+        if !self.is_broadcast {
+            return Ok(());
+        }
+        let added: usize = self.prefixes.iter().map(|prefix| prefix.len() + PREFIX_BYTES).sum();
+        let held: usize = before.iter().map(|prefix| prefix.len() + PREFIX_BYTES).sum();
+        // None stands for all keys.
+        if added.max(PREFIX_BYTES) + held > PREFIX_BYTES_MAX {
+            return Err(Refusal::text("ERR the prefixes of the client take too much"));
+        }
+        Ok(())
     }
 
     /// No prefix may begin with another one of the client's.
     fn check_prefixes(&self, before: &BTreeSet<Vec<u8>>) -> Result<(), Refusal> {
-        let overlap = |one: &[u8], other: &[u8]| one.starts_with(other) || other.starts_with(one);
-        let refuse = |one: &[u8], what: &str, other: &[u8]| {
-            let (one, other) = (String::from_utf8_lossy(one), String::from_utf8_lossy(other));
-            Err(Refusal::Text(
-                format!(
-                    "ERR Prefix '{one}' overlaps with {what} prefix '{other}'. Prefixes for a \
-                     single client must not overlap."
-                )
-                .into(),
-            ))
+        let Some(index) = first_overlapping(&self.prefixes, before) else { return Ok(()) };
+        let (Some(prefix), later) =
+            (self.prefixes.get(index), self.prefixes.iter().skip(index + 1))
+        else {
+            return Ok(());
         };
-        for (index, prefix) in self.prefixes.iter().enumerate() {
-            if let Some(other) = before.iter().find(|other| overlap(prefix, other)) {
-                return refuse(prefix, "an existing", other);
+        let overlaps = |other: &[u8]| prefix.starts_with(other) || other.starts_with(prefix);
+        let existing = before.iter().map(Vec::as_slice).find(|other| overlaps(other));
+        let (what, other) = match existing {
+            Some(other) => ("an existing", other),
+            None => {
+                ("another provided", later.copied().find(|it| overlaps(it)).unwrap_or_default())
             }
-            let mut later = self.prefixes.iter().skip(index + 1);
-            if let Some(other) = later.find(|other| overlap(prefix, other)) {
-                return refuse(prefix, "another provided", other);
-            }
-        }
-        Ok(())
+        };
+        let (one, other) = (String::from_utf8_lossy(prefix), String::from_utf8_lossy(other));
+        Err(Refusal::Text(
+            format!(
+                "ERR Prefix '{one}' overlaps with {what} prefix '{other}'. Prefixes for a single \
+                 client must not overlap."
+            )
+            .into(),
+        ))
     }
+}
+
+/// The first of `wanted` that begins another one or that another one begins, be it among `before`.
+///
+/// In order, whatever a prefix begins follows it at once: one pass finds all that overlap.
+fn first_overlapping(wanted: &[&[u8]], before: &BTreeSet<Vec<u8>>) -> Option<usize> {
+    let given = wanted.iter().enumerate().map(|(index, prefix)| (*prefix, Some(index)));
+    let held = before.iter().map(|prefix| (prefix.as_slice(), None));
+    let mut all: Vec<(&[u8], Option<usize>)> = given.chain(held).collect();
+    all.sort_unstable();
+    let mut first: Option<usize> = None;
+    let mut root: Option<(&[u8], Option<usize>)> = None;
+    for (prefix, index) in all {
+        match root {
+            Some((start, root_index)) if prefix.starts_with(start) => {
+                first = first.into_iter().chain(index).chain(root_index).min();
+            }
+            _ => root = Some((prefix, index)),
+        }
+    }
+    first
 }
 
 fn redirection(cx: &Context<'_>, before: u64, id: &[u8]) -> Result<u64, Refusal> {
@@ -122,7 +160,7 @@ pub(in crate::commands) fn tracking(cx: &mut Context<'_>) -> Outcome {
     match cx.args.at(2).to_ascii_lowercase().as_slice() {
         b"on" => {
             wanted.check(cx.session)?;
-            enable(cx, &wanted)?;
+            enable(cx, &wanted);
         }
         b"off" => disable(cx.shared, cx.session),
         _ => return Err(Refusal::SYNTAX),
@@ -131,22 +169,17 @@ pub(in crate::commands) fn tracking(cx: &mut Context<'_>) -> Outcome {
     Ok(())
 }
 
-/// Prefixes of one client, at most; the longest of them, and of all together, are bounded with it.
+/// What the prefixes of one client may take together.
 const PREFIX_BYTES_MAX: usize = 1 << 20;
+/// What one takes beside its own bytes.
+const PREFIX_BYTES: usize = 64;
 
-fn enable(cx: &mut Context<'_>, wanted: &Wanted<'_>) -> Outcome {
+fn enable(cx: &mut Context<'_>, wanted: &Wanted<'_>) {
     let (shared, session) = (cx.shared, &mut *cx.session);
     let client = &session.client;
     let options = session.tracking.get_or_insert_default();
     let has_all: &[&[u8]] = &[b""];
     let prefixes = if wanted.prefixes.is_empty() { has_all } else { &wanted.prefixes };
-    if wanted.is_broadcast {
-        let added: usize = prefixes.iter().map(|prefix| prefix.len() + 64).sum();
-        let held: usize = options.prefixes.iter().map(|prefix| prefix.len() + 64).sum();
-        if added + held > PREFIX_BYTES_MAX {
-            return Err(Refusal::text("ERR the prefixes of the client take too much"));
-        }
-    }
     options.choice = match (wanted.opts_in, wanted.opts_out) {
         (true, _) => Choice::In,
         (_, true) => Choice::Out,
@@ -166,7 +199,6 @@ fn enable(cx: &mut Context<'_>, wanted: &Wanted<'_>) -> Outcome {
     }
     session.set_special(special::TRACKING, !wanted.is_broadcast);
     shared.refresh_interest();
-    Ok(())
 }
 
 /// Ends the tracking of a session, if there is any.
@@ -292,5 +324,40 @@ pub(in crate::commands) fn split_own_reads(
 pub(in crate::commands) fn remember_own_reads(cx: &Context<'_>, own_reads: &[OwnRead]) {
     for read in own_reads {
         cx.shared.tracking.remember(&read.key, cx.session.client.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Compared pair by pair.
+    fn first_overlapping_slowly(wanted: &[&[u8]], before: &BTreeSet<Vec<u8>>) -> Option<usize> {
+        let overlap = |one: &[u8], other: &[u8]| one.starts_with(other) || other.starts_with(one);
+        wanted.iter().enumerate().position(|(index, one)| {
+            before.iter().any(|other| overlap(one, other))
+                || wanted.iter().skip(index + 1).any(|other| overlap(one, other))
+        })
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn overlapping_prefixes_are_found_as_by_comparing_all(
+            wanted in proptest::collection::vec("[ab]{0,6}", 0..8),
+            before in proptest::collection::btree_set("[ab]{2,6}", 0..4),
+        ) {
+            // Those a client has do not overlap.
+            let mut held = BTreeSet::new();
+            for prefix in before.into_iter().map(String::into_bytes) {
+                if first_overlapping(&[&prefix], &held).is_none() {
+                    held.insert(prefix);
+                }
+            }
+            let wanted: Vec<&[u8]> = wanted.iter().map(String::as_bytes).collect();
+            proptest::prop_assert_eq!(
+                first_overlapping(&wanted, &held),
+                first_overlapping_slowly(&wanted, &held)
+            );
+        }
     }
 }
