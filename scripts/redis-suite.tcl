@@ -196,11 +196,23 @@ proc spawn_server {config_file stdout stderr args} {
     return [exec $::server $config_file {*}[lindex $args 0] >> $stdout 2>@1 &]
 }
 
-# Waits until a server answers, and notes in its log what the suite looks for there.
+# Whether a server listens and has opened its engine.
+proc is_ready {port} {
+    return [expr {![catch {
+        set connection [socket $::host $port]
+        fconfigure $connection -translation binary
+        puts -nonewline $connection "PING\r\n"
+        flush $connection
+        set reply [gets $connection]
+        close $connection
+    }] && $reply ne "" && ![string match -LOADING* $reply]}]
+}
+
+# Waits until a server is ready, and notes in its log what the suite looks for there.
 proc wait_server_started {config_file stdout pid} {
     set port [exec sed -n {s/^port //p} $config_file]
     for {set tries 0} {$tries < 600} {incr tries} {
-        if {![catch {ping_server $::host $port} up] && $up} {
+        if {[is_ready $port]} {
             set out [open $stdout a]
             puts $out "Ready to accept connections"
             close $out
