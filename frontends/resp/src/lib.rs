@@ -28,6 +28,7 @@
 //! | `metrics` | `/metrics` and `/health` over HTTP |
 //! | [`supervisor`] | what systemd is told |
 //! | `saves` | checkpoints of the engine, in the place of Redis' dumps |
+//! | `checkpoints` | where they lie, and what there may be replaced |
 //! | `shutdown` | how the server ends |
 //! | `scan_cursors` | integer cursors of SCAN over the engine's opaque ones |
 //!
@@ -47,6 +48,7 @@
 mod allocator;
 mod auth;
 mod batch;
+mod checkpoints;
 pub mod cli;
 mod client;
 mod client_line;

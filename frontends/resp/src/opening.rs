@@ -3,13 +3,15 @@
 //! Until it is open an empty one in memory stands in its place, and commands that Redis refuses
 //! while it loads are refused with `-LOADING`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ferrokit_engine::{Durability, Error, KvEngine, Result};
+use ferrokit_engine::{Durability, EngineUrl, Error, KvEngine, Result};
 use ferrokit_redis::Store;
 use tokio::sync::oneshot;
 
+use crate::checkpoints::{Place, canonical};
 use crate::config::Config;
 use crate::saves::Saves;
 use crate::shared::{Shared, special};
@@ -37,7 +39,13 @@ pub(crate) fn begin(
 
 /// Opens the engine, and serves it from then on.
 pub(crate) fn open(shared: &Shared, demands_durability: bool) -> Result<()> {
-    let engine = ferrokit_engines::open(&shared.host, &shared.settings.engine.to_text())?;
+    let (fs, url) = (shared.host.fs.as_ref(), shared.settings.engine.to_text());
+    // It may be what is to be opened.
+    let directory = directory_of(&url);
+    if let Err(error) = Place::new(&shared.settings).put_back(fs, directory.as_deref()) {
+        tracing::warn!(%error, "the last checkpoint does not get its name back");
+    }
+    let engine = ferrokit_engines::open(&shared.host, &url)?;
     let installed = shared.install(&engine, demands_durability);
     if installed.is_err() {
         // The first error is the one to tell.
@@ -46,6 +54,12 @@ pub(crate) fn open(shared: &Shared, demands_durability: bool) -> Result<()> {
         return shared.close_engine();
     }
     installed
+}
+
+/// The directory that an engine's URL names.
+fn directory_of(url: &str) -> Option<PathBuf> {
+    let url = EngineUrl::parse(url).ok()?;
+    (!url.path().is_empty()).then(|| canonical(url.path()))
 }
 
 impl Shared {
@@ -61,7 +75,7 @@ impl Shared {
             self.settle_durability(engine, demands_durability)?;
             let databases = u32::try_from(self.settings.databases.get()).unwrap_or(1);
             self.store.set(Store::new(Arc::clone(engine), &self.host.env).limited_to(databases));
-            self.saves.set(Arc::new(Saves::new(Arc::clone(engine), &self.host)));
+            self.saves.set(Arc::new(self.saves_of(engine)));
             self.engine.set(Arc::clone(engine));
             self.apply_durability()?;
             self.apply_string_limit();
@@ -71,6 +85,20 @@ impl Shared {
             self.set_special(special::LOADING, false);
             Ok(())
         })
+    }
+
+    /// The checkpoints of an engine.
+    fn saves_of(&self, engine: &Arc<dyn KvEngine>) -> Saves {
+        // One in memory has read what is there, and writes nothing to it.
+        let has_files = engine.capabilities().strongest_durability > Durability::Memory;
+        let directory = directory_of(&self.settings.engine.to_text()).filter(|_| has_files);
+        let saves = Saves::new(Arc::clone(engine), directory, &self.host);
+        if engine.as_checkpoint().is_some()
+            && let Err(error) = saves.check_place(&self.settings)
+        {
+            tracing::warn!(%error, "no checkpoint can be saved");
+        }
+        saves
     }
 
     /// An engine that keeps nothing logs nothing, unless that was demanded.
@@ -93,6 +121,7 @@ impl Shared {
         if self.is_loading() || self.is_closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
+        self.saves.unmark_if_changed(self.changes());
         self.host.wait(self.engine.close())
     }
 }

@@ -4,14 +4,15 @@
 //! last one and takes its name when it is complete; the last one is removed then. One runs at a
 //! time, on a thread of its own.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferrokit_engine::{Error, KvEngine, Result};
-use ferrokit_storage::atomic_file::join;
-use ferrokit_storage::{Fs, Host};
+use ferrokit_storage::Host;
 use tokio::sync::oneshot;
 
+use crate::checkpoints::{Place, unmark};
 use crate::settings::Settings;
 
 /// Seconds before a checkpoint that failed is tried again by itself.
@@ -29,6 +30,10 @@ pub(crate) enum Purpose {
 /// The checkpoints of a server.
 pub(crate) struct Saves {
     engine: Arc<dyn KvEngine>,
+    /// Where the engine keeps its files, if it does.
+    engine_directory: Option<PathBuf>,
+    /// The engine's directory is known to be no checkpoint.
+    is_unmarked: AtomicBool,
     host: Host,
     state: Mutex<State>,
     /// When the last one was complete, in seconds of Unix time.
@@ -50,10 +55,16 @@ struct State {
 pub(crate) type Outcome = oneshot::Receiver<Result<()>>;
 
 impl Saves {
-    pub(crate) fn new(engine: Arc<dyn KvEngine>, host: &Host) -> Self {
+    pub(crate) fn new(
+        engine: Arc<dyn KvEngine>,
+        engine_directory: Option<PathBuf>,
+        host: &Host,
+    ) -> Self {
         let now = host.env.clock.now().0 / 1000;
         Self {
             engine,
+            engine_directory,
+            is_unmarked: AtomicBool::new(false),
             host: host.clone(),
             state: Mutex::default(),
             last_at: AtomicU64::new(now),
@@ -96,10 +107,9 @@ impl Saves {
         state.running = Some(purpose);
         state.is_scheduled = false;
         let saves = Arc::clone(self);
-        let directory = settings.dir.to_text();
-        let name = settings.dbfilename.to_text();
+        let place = Place::new(settings);
         let body = Box::new(move || {
-            let outcome = saves.host.wait(saves.take(purpose, &directory, &name));
+            let outcome = saves.host.wait(saves.take(purpose, &place));
             saves.note(purpose, changes, outcome.as_ref().err());
             // Whoever asked may have gone.
             let _ = sender.send(outcome);
@@ -118,6 +128,7 @@ impl Saves {
 
     /// For every second: begins what is scheduled or due by a point of time.
     pub(crate) fn tick(self: &Arc<Self>, settings: &Settings, changes: u64) {
+        self.unmark_if_changed(changes);
         let now = self.host.env.clock.now().0 / 1000;
         let elapsed = now.saturating_sub(self.last_at());
         let unsaved = self.unsaved(changes);
@@ -133,7 +144,25 @@ impl Saves {
         }
     }
 
-    async fn take(&self, purpose: Purpose, directory: &str, name: &str) -> Result<()> {
+    /// Refuses a place of checkpoints that touches the engine's own.
+    pub(crate) fn check_place(&self, settings: &Settings) -> Result<()> {
+        Place::new(settings).check_apart_from(self.engine_directory.as_deref())
+    }
+
+    /// Has a checkpoint that the engine was opened from, and that was written to, be none any more:
+    /// no other server may replace it.
+    pub(crate) fn unmark_if_changed(&self, changes: u64) {
+        let directory = self.engine_directory.as_deref().and_then(|it| it.to_str());
+        let (Some(directory), 1..) = (directory, changes) else { return };
+        if self.is_unmarked.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = unmark(self.host.fs.as_ref(), directory) {
+            tracing::warn!(%error, "the engine's directory still counts as a checkpoint");
+        }
+    }
+
+    async fn take(&self, purpose: Purpose, place: &Place) -> Result<()> {
         let Some(checkpoint) = self.engine.as_checkpoint() else {
             return Err(Error::unsupported(
                 "checkpoint",
@@ -141,12 +170,19 @@ impl Saves {
             ));
         };
         let fs = self.host.fs.as_ref();
-        let new = join(directory, &format!("{name}.new"));
-        fs.remove_dir_all(&new)?;
+        let engine_directory = self.engine_directory.as_deref();
+        if purpose == Purpose::Rewrite {
+            place.check_new_apart_from(engine_directory)?;
+        } else {
+            place.check_apart_from(engine_directory)?;
+            place.put_back(fs, engine_directory)?;
+            place.check_replaceable(fs)?;
+        }
+        let new = place.begin(fs).await?;
         checkpoint.checkpoint(&new).await?;
         match purpose {
-            Purpose::Save => replace(fs, directory, name, &new),
-            Purpose::Rewrite => fs.remove_dir_all(&new),
+            Purpose::Save => place.publish(fs).await,
+            Purpose::Rewrite => place.discard(fs),
         }
     }
 
@@ -174,16 +210,4 @@ impl Saves {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Gives a complete checkpoint its name. Killed in between, the last one is left as `name.old`.
-fn replace(fs: &dyn Fs, directory: &str, name: &str, new: &str) -> Result<()> {
-    let (path, old) = (join(directory, name), join(directory, &format!("{name}.old")));
-    fs.remove_dir_all(&old)?;
-    if fs.exists(&path)? {
-        fs.rename(&path, &old)?;
-    }
-    fs.rename(new, &path)?;
-    fs.sync_dir(directory)?;
-    fs.remove_dir_all(&old)
 }

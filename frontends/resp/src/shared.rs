@@ -107,7 +107,7 @@ impl Shared {
         Ok(Self {
             store: Late::new(store),
             listening,
-            saves: Late::new(Arc::new(Saves::new(Arc::clone(&engine), host))),
+            saves: Late::new(Arc::new(Saves::new(Arc::clone(&engine), None, host))),
             shutdowns: Shutdowns::default(),
             engine: Late::new(engine),
             data_limit: DataLimit::default(),

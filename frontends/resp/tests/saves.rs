@@ -32,6 +32,14 @@ impl Saving {
         format!("{}/checkpoint", self.directory.path())
     }
 
+    /// A server in the same directory, on another engine.
+    fn beside(&self, engine: &str, options: &[&str]) -> ChildServer {
+        let dir = self.directory.path();
+        let mut all = vec!["--engine", engine, "--dir", &dir, "--enable-protected-configs", "yes"];
+        all.extend(options);
+        ChildServer::start(&all)
+    }
+
     /// A server on the checkpoint.
     fn restored(&self) -> ChildServer {
         ChildServer::start(&["--engine", &format!("lsm:{}", self.checkpoint())])
@@ -41,6 +49,26 @@ impl Saving {
         let pid = self.server.child.id().to_string();
         assert!(std::process::Command::new("kill").args([signal, &pid]).status().is_ok());
     }
+}
+
+/// The error of a SAVE.
+#[track_caller]
+fn refused(client: &mut Client) -> String {
+    match client.ask("SAVE") {
+        Value::Error(error) => error,
+        other => panic!("it was saved: {other:?}"),
+    }
+}
+
+/// A directory with one file of somebody's.
+#[expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "an operator's directory")]
+fn make_directory(path: &str, name: &str) {
+    std::fs::create_dir_all(path).unwrap();
+    std::fs::write(format!("{path}/{name}"), "w").unwrap();
+}
+
+fn exists(path: &str) -> bool {
+    std::path::Path::new(path).exists()
 }
 
 fn idle(client: &mut Client) -> bool {
@@ -217,4 +245,134 @@ fn a_checkpoint_that_fails_stops_writes_if_there_is_a_time_for_them() {
     until("it is saved", || info_field(&mut client, "rdb_last_bgsave_status") == "ok");
     client.check("SET k x", OK);
     client.check("PING", "+PONG\r\n");
+}
+
+#[test]
+fn a_save_never_takes_the_place_of_the_running_engine() {
+    let saving = Saving::start(&[]);
+    saving.server.client().check("SAVE", OK);
+    let dir = saving.directory.path();
+    let (parent, name) = dir.rsplit_once('/').unwrap_or(("/", &dir));
+    for engine in ["lsm:./checkpoint", "lsm:checkpoint/?memtable=1MiB"] {
+        let server = saving.beside(engine, &["--appendfsync", "always"]);
+        assert!(server.log.contains("no checkpoint can be saved"), "{}", server.log);
+        let mut client = server.client();
+        client.check("SET one 1", OK);
+        let places = [
+            (dir.clone(), "checkpoint"),
+            (format!("{dir}/."), "checkpoint"),
+            (saving.checkpoint(), "within"),
+            (parent.to_owned(), name),
+        ];
+        for (dir, name) in places {
+            client.check(&format!("CONFIG SET dir {dir} dbfilename {name}"), OK);
+            let error = refused(&mut client);
+            assert!(error.contains("the running engine; set dir or dbfilename"), "{error}");
+        }
+        client.check(&format!("CONFIG SET dir {dir} dbfilename checkpoint"), OK);
+        client.check("BGSAVE", "+Background saving started\r\n");
+        until("it fails", || info_field(&mut client, "rdb_last_bgsave_status") == "err");
+        client.check("SHUTDOWN SAVE", "-ERR Errors trying to SHUTDOWN. Check logs.\r\n");
+        client.check("SET two 2", OK);
+        server.kill();
+        let server = saving.beside(engine, &["--dbfilename", "other"]);
+        assert!(!server.log.contains("no checkpoint can be saved"), "{}", server.log);
+        let mut client = server.client();
+        client.check("MGET one two", "*2\r\n$1\r\n1\r\n$1\r\n2\r\n");
+        client.check("SAVE", OK);
+        // Beside names that end as those of a checkpoint under way do.
+        client.check("CONFIG SET dbfilename checkpoint.old", OK);
+        client.check("SAVE", OK);
+        client.check("DEL one two", ":2\r\n");
+    }
+}
+
+#[test]
+fn the_engine_is_not_taken_for_a_checkpoint_under_way() {
+    for suffix in ["new", "old"] {
+        let saving = Saving::start(&[]);
+        let server = saving.beside(&format!("lsm:checkpoint.{suffix}"), &[]);
+        let mut client = server.client();
+        client.check("SET k v", OK);
+        let error = refused(&mut client);
+        assert!(error.contains(&format!("({}.{suffix})", saving.checkpoint())), "{error}");
+        server.kill();
+        saving
+            .beside(&format!("lsm:checkpoint.{suffix}"), &[])
+            .client()
+            .check("GET k", "$1\r\nv\r\n");
+    }
+}
+
+#[test]
+fn only_a_checkpoint_is_replaced() {
+    let saving = Saving::start(&[]);
+    let mut client = saving.server.client();
+    client.check("SET k v", OK);
+    for suffix in ["", ".new", ".old"] {
+        let path = format!("{}{suffix}", saving.checkpoint());
+        make_directory(&path, "model.bin");
+        let error = refused(&mut client);
+        assert!(error.contains(&format!("({path})")), "{error}");
+        assert!(exists(&format!("{path}/model.bin")), "{path}");
+        let moved = format!("{}/moved{suffix}", saving.directory.path());
+        #[expect(clippy::disallowed_methods, reason = "an operator's directory")]
+        std::fs::rename(&path, moved).unwrap();
+    }
+    // A file is none either; an empty directory is nobody's.
+    make_directory(&saving.directory.path(), "checkpoint");
+    refused(&mut client);
+    #[expect(clippy::disallowed_methods, reason = "an operator's directory")]
+    {
+        std::fs::remove_file(saving.checkpoint()).unwrap();
+        std::fs::create_dir_all(saving.checkpoint()).unwrap();
+    }
+    client.check("SAVE", OK);
+    client.check("SAVE", OK);
+    saving.restored().client().check("GET k", "$1\r\nv\r\n");
+    for suffix in [".new", ".old"] {
+        assert!(!exists(&format!("{}{suffix}", saving.checkpoint())), "{suffix}");
+    }
+}
+
+#[test]
+fn a_checkpoint_that_became_a_servers_data_is_not_replaced() {
+    let saving = Saving::start(&[]);
+    let mut client = saving.server.client();
+    client.check("SAVE", OK);
+    let other = saving.beside("lsm:checkpoint", &[]);
+    let error = refused(&mut client);
+    assert!(error.contains("the directory is open in process"), "{error}");
+    // It may be opened to look at it, but not be written to.
+    other.kill();
+    client.check("SAVE", OK);
+    let other = saving.beside("lsm:checkpoint", &[]);
+    let mut writer = other.client();
+    writer.check("SET k v", OK);
+    writer.send(b"SHUTDOWN NOSAVE\r\n");
+    writer.expect_end();
+    other.expect_success();
+    let error = refused(&mut client);
+    assert!(error.contains("is no checkpoint"), "{error}");
+    saving.restored().client().check("GET k", "$1\r\nv\r\n");
+}
+
+#[test]
+fn the_last_checkpoint_gets_its_name_back() {
+    let saving = Saving::start(&[]);
+    let mut client = saving.server.client();
+    client.check("SET k v", OK);
+    client.check("SAVE", OK);
+    let cut_short = || {
+        let old = format!("{}.old", saving.checkpoint());
+        #[expect(clippy::disallowed_methods, reason = "what a crash leaves")]
+        std::fs::rename(saving.checkpoint(), old).unwrap();
+    };
+    cut_short();
+    saving.beside("lsm:checkpoint", &[]).client().check("GET k", "$1\r\nv\r\n");
+    // The save to come may fail.
+    cut_short();
+    make_directory(&format!("{}.new", saving.checkpoint()), "model.bin");
+    refused(&mut client);
+    saving.restored().client().check("GET k", "$1\r\nv\r\n");
 }
