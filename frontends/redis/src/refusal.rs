@@ -133,10 +133,24 @@ impl From<Error> for Refusal {
     }
 }
 
+const DEVICE_FULL: &str = "MISCONF There is no space left on the device that the data is on: \
+    commands that may modify the data are refused until there is. The server's log says more.";
+
+/// Whether the device of the data is full; a limit of the engine's own is another matter.
+pub fn is_device_full(error: &Error) -> bool {
+    let first: &(dyn std::error::Error + 'static) = error;
+    let mut sources = std::iter::successors(Some(first), |error| error.source());
+    error.kind() == ErrorKind::OutOfSpace && sources.any(|it| it.is::<std::io::Error>())
+}
+
 /// An engine's error as a client sees it.
 pub fn engine_error_text(error: &Error) -> String {
+    if is_device_full(error) {
+        return DEVICE_FULL.to_owned();
+    }
     let code = match error.kind() {
         ErrorKind::Poisoned | ErrorKind::Corruption | ErrorKind::Io => "MISCONF",
+        // A limit of its own, as of the memory that it may have.
         ErrorKind::OutOfSpace => "OOM",
         ErrorKind::Busy | ErrorKind::Conflict => "TRYAGAIN",
         _ => "ERR",
@@ -156,5 +170,19 @@ mod tests {
         assert_eq!(Refusal::text("ERR of another kind").kind(), RefusalKind::Other);
         let failed = Refusal::from(Error::invalid("put", "too long"));
         assert_eq!(failed.kind(), RefusalKind::Engine);
+    }
+
+    #[test]
+    fn a_full_device_is_no_lack_of_memory_and_its_paths_are_the_servers_own() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = Error::io("file.write", full()).with_file("/srv/data/log");
+        let text = engine_error_text(&error);
+        assert!(text.starts_with("MISCONF There is no space left on the device"), "{text}");
+        assert!(!text.contains("/srv"), "{text}");
+        let within = Error::new(ErrorKind::OutOfSpace, "put", "the flush").with_source(error);
+        assert!(is_device_full(&within));
+        let limit = Error::new(ErrorKind::OutOfSpace, "put", "the budget is used up");
+        assert!(engine_error_text(&limit).starts_with("OOM "));
+        assert!(!is_device_full(&Error::io("put", full()).into_poison()));
     }
 }

@@ -238,6 +238,7 @@ impl Connection {
         if let Err(error) = worker.shared.store.committed(tally.ticket).await {
             // None of them may be shown: each request gets the failure instead.
             workspace.reply.rewind(mark);
+            worker.shared.note_engine_error(&error);
             let text = engine_error_text(&error);
             worker.stats().count_errors(&text, replies as u64);
             for _ in 0..replies {

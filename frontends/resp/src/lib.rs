@@ -29,6 +29,7 @@
 //! | [`supervisor`] | what systemd is told |
 //! | `saves` | checkpoints of the engine, in the place of Redis' dumps |
 //! | `checkpoints` | where they lie, and what there may be replaced |
+//! | `space` | whether the device of the data is full |
 //! | `shutdown` | how the server ends |
 //! | `scan_cursors` | integer cursors of SCAN over the engine's opaque ones |
 //!
@@ -84,6 +85,7 @@ mod session;
 mod settings;
 mod shared;
 mod shutdown;
+mod space;
 pub mod start_up;
 mod stats;
 pub mod supervisor;

@@ -214,6 +214,8 @@ fn health(shared: &Shared) -> std::result::Result<(), &'static str> {
         Err("the engine is not open yet")
     } else if shared.is_sync_failing() {
         Err("the log is not synced: writes are not durable")
+    } else if shared.space.is_lacking() {
+        Err("the device of the data is full: writes are refused")
     } else {
         Ok(())
     }

@@ -28,6 +28,7 @@ use crate::saves::{self, Saves};
 use crate::scan_cursors::ScanCursors;
 use crate::settings::Settings;
 use crate::shutdown::Shutdowns;
+use crate::space::Space;
 use crate::stats::WorkerStats;
 use crate::tracking::Tracking;
 
@@ -80,6 +81,7 @@ pub(crate) struct Shared {
     pub(crate) stops: Box<[Notify]>,
     /// The last sync of `appendfsync everysec` failed.
     is_sync_failing: AtomicBool,
+    pub(crate) space: Space,
     /// When the server began to open the engine, in seconds of Unix time.
     pub(crate) loading_since: u64,
     /// The workers have ended; the engine goes, too.
@@ -134,6 +136,7 @@ impl Shared {
             shutdown_requested: Notify::new(),
             stops: (0..workers).map(|_| Notify::new()).collect(),
             is_sync_failing: AtomicBool::new(false),
+            space: Space::default(),
             loading_since: host.env.clock.now().0 / 1000,
             is_stopped: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),

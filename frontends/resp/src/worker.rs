@@ -245,6 +245,7 @@ async fn keep_house(worker: Rc<Worker>) {
         if worker.index == 0 {
             shared.store.tick();
             shared.sync_if_due().await;
+            shared.look_for_space().await;
             if !is_paused && !shared.is_loading() {
                 shared.saves.tick(&shared.settings, shared.changes());
             }

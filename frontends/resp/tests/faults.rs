@@ -4,15 +4,19 @@ mod support;
 
 use ferrokit_server::{AppendFsync, Config, Server};
 use ferrokit_storage::sim::{CrashMode, FaultKind, FaultPlan, OpKind, SimMachine};
-use support::{Client, Value};
+use support::{Client, Value, health, info_field, until};
 
 #[expect(clippy::unwrap_used, reason = "a helper of tests")]
 fn start(machine: &SimMachine, appendfsync: AppendFsync) -> Server {
     let mut config = Config::default();
     let appendfsync = appendfsync.name();
-    for (name, value) in
-        [("port", "0"), ("engine", "lsm:/data"), ("appendfsync", appendfsync), ("workers", "2")]
-    {
+    for (name, value) in [
+        ("port", "0"),
+        ("engine", "lsm:/data"),
+        ("appendfsync", appendfsync),
+        ("workers", "2"),
+        ("metrics-addr", "127.0.0.1:0"),
+    ] {
         config.set(name, value).unwrap();
     }
     Server::start(&machine.threaded_host(), &config).unwrap()
@@ -91,5 +95,39 @@ fn slow_files_change_no_answer() {
         }
     });
     assert_eq!(Client::connect(server.port()).ask("GET shared").text(), "200");
+    server.shutdown().unwrap();
+}
+
+/// A full device is no lack of memory; it is told of while it lasts, without its paths.
+#[test]
+fn a_full_device_is_told_as_one_until_there_is_space() {
+    let machine = SimMachine::new(10);
+    let server = start(&machine, AppendFsync::Always);
+    let mut client = Client::connect(server.port());
+    client.check("SET k v", "+OK\r\n");
+    assert_eq!(info_field(&mut client, "aof_last_write_status"), "ok");
+    assert!(health(&server).starts_with("HTTP/1.1 200 "));
+    machine.set_capacity_bytes(1);
+    let value = "v".repeat(1 << 20);
+    let refusal = (0..200).find_map(|number| {
+        client.send(&support::request(&["SET", &format!("k{number}"), &value]));
+        match client.read_value() {
+            Value::Error(error) => Some(error),
+            _ => None,
+        }
+    });
+    let refusal = refusal.unwrap();
+    let expected = "MISCONF There is no space left on the device that the data is on: ";
+    assert!(refusal.starts_with(expected), "{refusal}");
+    assert!(!refusal.contains("/data"), "{refusal}");
+    assert_eq!(info_field(&mut client, "aof_last_write_status"), "err");
+    assert!(health(&server).starts_with("HTTP/1.1 503 "));
+    // Nobody writes: it is looked for all the same, and in vain.
+    support::sleep(5000);
+    assert_eq!(info_field(&mut client, "aof_last_write_status"), "err");
+    machine.set_capacity_bytes(1 << 30);
+    until("there is space", || health(&server).starts_with("HTTP/1.1 200 "));
+    assert_eq!(info_field(&mut client, "aof_last_write_status"), "ok");
+    client.check("SET k w", "+OK\r\n");
     server.shutdown().unwrap();
 }

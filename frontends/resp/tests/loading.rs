@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
@@ -12,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use ferrokit_engine::Result;
 use ferrokit_server::{Config, Server};
 use ferrokit_storage::{DirEntry, DirLock, File, Fs, Host, IoBackend, OpenMode, ThreadIo};
-use support::{Client, Directory, Value, command, info_field, until};
+use support::{Client, Directory, Value, command, health, info_field, until};
 
 /// Opens when it is told to.
 #[derive(Default)]
@@ -101,14 +100,6 @@ fn begin(directory: &Directory, gate: &Arc<Gate>) -> (Host, Server) {
     }
     let server = Server::begin(&host, &config).unwrap();
     (host, server)
-}
-
-fn health(server: &Server) -> String {
-    let mut http = TcpStream::connect(server.metrics_address().unwrap()).unwrap();
-    http.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut reply = String::new();
-    http.read_to_string(&mut reply).unwrap();
-    reply
 }
 
 const LOADING: &str = "-LOADING Redis is loading the dataset in memory\r\n";

@@ -195,6 +195,7 @@ async fn make_room(cx: &mut Context<'_>) -> Outcome {
 
 #[cold]
 fn refuse(cx: &mut Context<'_>, mark: usize, refusal: Refusal) {
+    cx.shared.note_refusal(&refusal);
     let text = refusal.into_text();
     cx.stats().count_errors(&text, 1);
     cx.reply.rewind(mark);

@@ -1,5 +1,7 @@
 //! Checkpoints and the end: SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE, SHUTDOWN.
 
+use ferrokit_engine::ErrorKind;
+
 use super::table::{CommandInfo, category, flag};
 use super::{Context, Handler, Outcome, Refusal};
 use crate::saves::Purpose;
@@ -58,13 +60,19 @@ pub(super) const ROWS: &[CommandInfo] = &[
 ];
 
 const SAVING: Refusal = Refusal::text("ERR Background save already in progress");
+const NO_SPACE: Refusal =
+    Refusal::text("MISCONF There is no space left for the checkpoint. The server's log says more.");
 const REWRITING: &str = "ERR Background append only file rewriting already in progress";
 
 pub(super) async fn save(cx: &mut Context<'_>) -> Outcome {
     let outcome = cx.shared.begin_save(Purpose::Save).map_err(|_| SAVING)?;
     // The thread is gone only if there was none.
-    outcome.await.map_err(|_| Refusal::text("ERR no thread for a checkpoint"))??;
-    cx.reply.ok();
+    match outcome.await.map_err(|_| Refusal::text("ERR no thread for a checkpoint"))? {
+        Ok(()) => cx.reply.ok(),
+        // Of the checkpoint's device; that of the data may be another.
+        Err(error) if error.kind() == ErrorKind::OutOfSpace => return Err(NO_SPACE),
+        Err(error) => return Err(error.into()),
+    }
     Ok(())
 }
 

@@ -124,6 +124,7 @@ pub(super) fn spoil(session: &mut Session) {
 /// What EXEC answers, and ends with, when it is itself refused.
 pub(super) fn abort(cx: &mut Context<'_>, refusal: Refusal) -> Refusal {
     end(cx.shared, cx.session);
+    cx.shared.note_refusal(&refusal);
     let text = refusal.into_text();
     let why = text.strip_prefix("ERR ").unwrap_or(&text);
     Refusal::Text(format!("EXECABORT Transaction discarded because of: {why}").into())

@@ -88,6 +88,15 @@ pub(crate) fn sleep(millis: u64) {
     block_on(Env::system().timer.sleep(Duration::from_millis(millis)));
 }
 
+/// What `/health` says, head and all.
+pub(crate) fn health(server: &Server) -> String {
+    let mut http = TcpStream::connect(server.metrics_address().unwrap()).unwrap();
+    http.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut reply = String::new();
+    http.read_to_string(&mut reply).unwrap();
+    reply
+}
+
 /// Waits until `is_so`.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..400 {

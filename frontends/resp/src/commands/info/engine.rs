@@ -24,7 +24,8 @@ pub(super) fn persistence(cx: &Context<'_>, out: &mut Text) {
     out.field("aof_enabled", u8::from(shared.is_durable()));
     out.field("aof_rewrite_in_progress", u8::from(running == Some(Purpose::Rewrite)));
     out.field("aof_rewrite_scheduled", 0);
-    out.field("aof_last_write_status", if shared.is_sync_failing() { "err" } else { "ok" });
+    let is_failing = shared.is_sync_failing() || shared.space.is_lacking();
+    out.field("aof_last_write_status", if is_failing { "err" } else { "ok" });
     out.field("appendfsync", shared.settings.appendfsync.name());
 }
 
