@@ -41,6 +41,8 @@ pub(crate) struct Saves {
     /// Changes that the last one holds.
     saved_changes: AtomicU64,
     has_failed: AtomicBool,
+    /// That points of time mean nothing to this engine was logged.
+    is_told_unable: AtomicBool,
 }
 
 #[derive(Default)]
@@ -70,6 +72,7 @@ impl Saves {
             last_at: AtomicU64::new(now),
             saved_changes: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
+            is_told_unable: AtomicBool::new(false),
         }
     }
 
@@ -134,6 +137,14 @@ impl Saves {
         let unsaved = self.unsaved(changes);
         let points = settings.save.get();
         let point = points.0.iter().find(|it| elapsed >= it.secs && unsaved >= it.changes.max(1));
+        if point.is_some() && self.engine.as_checkpoint().is_none() {
+            // Were it tried, its failure would stop all writes.
+            if !self.is_told_unable.swap(true, Ordering::Relaxed) {
+                let engine = self.engine.capabilities().engine;
+                tracing::warn!(engine, "save has no effect: the engine takes no checkpoints");
+            }
+            return;
+        }
         let is_due = {
             let state = self.state();
             let may_retry = now.saturating_sub(state.failed_at) >= RETRY_SECS;
