@@ -39,9 +39,12 @@ fn sleeper(shared: &Arc<Shared>, total: usize) -> thread::JoinHandle<()> {
     })
 }
 
-#[test]
-fn every_wake_is_answered_by_a_step_that_sees_what_came_before_it() {
-    loom::model(|| {
+/// How a waker calls the sleeper.
+type Wake = fn(&WakeSignal, &thread::Thread);
+
+/// Two threads post and call: the sleeper steps after each, and sees what was posted before it.
+fn both_are_answered(first: Wake, second: Wake) {
+    loom::model(move || {
         let shared = Arc::new(Shared { signal: WakeSignal::new(), posted: AtomicUsize::new(0) });
         let sleeper = sleeper(&shared, 2);
         let thread = sleeper.thread().clone();
@@ -49,55 +52,30 @@ fn every_wake_is_answered_by_a_step_that_sees_what_came_before_it() {
             let (shared, thread) = (Arc::clone(&shared), thread.clone());
             thread::spawn(move || {
                 shared.posted.fetch_add(1, Ordering::Relaxed);
-                shared.signal.wake(&thread);
+                first(&shared.signal, &thread);
             })
         };
         shared.posted.fetch_add(1, Ordering::Relaxed);
-        shared.signal.wake(&thread);
-        other.join().unwrap();
+        second(&shared.signal, &thread);
+        other.join().expect("the other thread ends");
         // Were a wake lost, the sleeper would park forever: loom reports the deadlock.
-        sleeper.join().unwrap();
+        sleeper.join().expect("the sleeper ends");
     });
+}
+
+#[test]
+fn every_wake_is_answered_by_a_step_that_sees_what_came_before_it() {
+    both_are_answered(WakeSignal::wake, WakeSignal::wake);
 }
 
 #[test]
 fn a_call_that_can_wait_is_answered_like_any_other() {
-    loom::model(|| {
-        let shared = Arc::new(Shared { signal: WakeSignal::new(), posted: AtomicUsize::new(0) });
-        let sleeper = sleeper(&shared, 2);
-        let thread = sleeper.thread().clone();
-        let other = {
-            let (shared, thread) = (Arc::clone(&shared), thread.clone());
-            thread::spawn(move || {
-                shared.posted.fetch_add(1, Ordering::Relaxed);
-                shared.signal.wake_soon(&thread);
-            })
-        };
-        shared.posted.fetch_add(1, Ordering::Relaxed);
-        shared.signal.wake_soon(&thread);
-        other.join().unwrap();
-        sleeper.join().unwrap();
-    });
+    both_are_answered(WakeSignal::wake_soon, WakeSignal::wake_soon);
 }
 
 #[test]
 fn calls_of_both_kinds_are_answered() {
-    loom::model(|| {
-        let shared = Arc::new(Shared { signal: WakeSignal::new(), posted: AtomicUsize::new(0) });
-        let sleeper = sleeper(&shared, 2);
-        let thread = sleeper.thread().clone();
-        let other = {
-            let (shared, thread) = (Arc::clone(&shared), thread.clone());
-            thread::spawn(move || {
-                shared.posted.fetch_add(1, Ordering::Relaxed);
-                shared.signal.wake(&thread);
-            })
-        };
-        shared.posted.fetch_add(1, Ordering::Relaxed);
-        shared.signal.wake_soon(&thread);
-        other.join().unwrap();
-        sleeper.join().unwrap();
-    });
+    both_are_answered(WakeSignal::wake, WakeSignal::wake_soon);
 }
 
 #[test]
