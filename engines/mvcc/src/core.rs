@@ -316,14 +316,15 @@ impl Core {
 fn capabilities(inner: &Capabilities, keyspaces: u32) -> Result<Capabilities> {
     let too_small =
         || Error::invalid("mvcc", "the inner engine's limits leave no room for headers");
-    // Half for values, half for headers and the entry of the clock.
-    let max_batch_bytes = inner.max_batch_bytes / 2;
-    let max_batch_ops = inner
-        .max_batch_ops
-        .saturating_sub(1)
-        .min((max_batch_bytes / HEADER_BYTES).saturating_sub(1));
+    // What a batch has beside its longest value, in bounds, is for headers and the clock's entry.
+    let batch = inner.max_batch_bytes;
+    let spare = batch.saturating_sub(inner.max_value_bytes).clamp(batch / 8, batch / 2);
+    let max_batch_ops =
+        inner.max_batch_ops.saturating_sub(1).min((spare / HEADER_BYTES).saturating_sub(1));
+    let max_batch_bytes = batch.saturating_sub((max_batch_ops + 1) * HEADER_BYTES);
     let max_key_bytes = inner.max_key_bytes.checked_sub(VERSION_KEY_BYTES).ok_or_else(too_small)?;
     let max_value_bytes = inner.max_value_bytes.checked_sub(HEADER_BYTES).ok_or_else(too_small)?;
+    let max_value_bytes = max_value_bytes.min(max_batch_bytes);
     if max_batch_ops == 0 {
         return Err(too_small());
     }
