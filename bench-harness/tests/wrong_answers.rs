@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use std::sync::Arc;
@@ -197,7 +197,10 @@ fn plan(workload: &str) -> Plan {
     .fixed()
 }
 
+/// One run at a time: a run waits until the process does nothing else.
 fn run_plan(lie: Lie, plan: &Plan) -> Result<Measurement> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     driver::run(&Env::system(), plan, || {
         Ok(Subject {
             engine: Arc::new(PeerEngine::new(Liar::new(lie))),
