@@ -27,6 +27,12 @@ impl LogicalAddress {
         Self((page << page_words_log2) | offset)
     }
 
+    /// The place so many words after this one.
+    #[inline]
+    pub(crate) const fn plus_words(self, words: u64) -> Self {
+        Self(self.0 + words)
+    }
+
     /// The address as a number.
     #[inline]
     pub(crate) const fn get(self) -> u64 {

@@ -10,13 +10,19 @@ const MAX_MEMORY_BYTES: u64 = 1 << 46;
 const BUCKET_BYTES: u64 = 64;
 const MAX_BUCKETS: u64 = 1 << 32;
 const MAX_KEYSPACES: u64 = 1 << 16;
+const MAX_SEGMENT_BYTES: u64 = 1 << 40;
+const MIN_CHECKPOINT_BYTES: u64 = 4 << 10;
+const MIN_LOG_SEGMENT_BYTES: u64 = 4 << 10;
 
 /// Sizes of an engine. `hybridlog:?memory=4GiB&page=2MiB` sets them in a URL, each under the name
 /// given with it here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HybridLogConfig {
-    /// `memory`: bytes of record pages, and so the limit of the data with its records' overhead. A
-    /// multiple of `page`, at least eight of them.
+    /// The directory of the data: what a URL has before its options. Empty: everything is in memory
+    /// only, and nothing survives the process.
+    pub directory: String,
+    /// `memory`: bytes of record pages in memory: without a directory the limit of the data with its
+    /// records' overhead. A multiple of `page`, at least eight of them.
     pub memory_bytes: u64,
     /// `page`: bytes of a page, a power of two from 4 KiB to 64 MiB. A key and its value take at
     /// most half a page.
@@ -28,16 +34,25 @@ pub struct HybridLogConfig {
     pub index_bytes_max: u64,
     /// `slack`: percent of room that a value gets beyond its length when it outgrew its record.
     pub slack_percent: u32,
-    /// `garbage`: percent of dead bytes in the pages from which on they are compacted in the
-    /// background, however much memory is left.
+    /// `garbage`: percent of dead bytes in the pages (on disk, where there is a directory; else in
+    /// memory) from which on they are compacted in the background, however much room is left.
     pub garbage_percent: u32,
     /// `keyspaces`: how many there are.
     pub keyspaces: u32,
+    /// `segment`: bytes of pages in a file, at least one page. For a new directory; an old one keeps
+    /// its own.
+    pub segment_bytes: u64,
+    /// `checkpoint`: bytes of the log after which a checkpoint is taken, so that an opening replays
+    /// about as much at most.
+    pub checkpoint_bytes: u64,
+    /// `log_segment`: bytes of a file of the log, which is allocated ahead.
+    pub log_segment_bytes: u64,
 }
 
 impl Default for HybridLogConfig {
     /// 1 GiB of pages of 4 MiB, an index of 1 MiB to 512 MiB, 25 % slack, 50 % garbage, 1024
-    /// keyspaces.
+    /// keyspaces; in memory only (with a directory, segments of 64 MiB and a checkpoint for each
+    /// 256 MiB of the log).
     fn default() -> Self {
         Self {
             memory_bytes: 1 << 30,
@@ -47,6 +62,10 @@ impl Default for HybridLogConfig {
             slack_percent: 25,
             garbage_percent: 50,
             keyspaces: 1024,
+            directory: String::new(),
+            segment_bytes: 64 << 20,
+            checkpoint_bytes: 256 << 20,
+            log_segment_bytes: 64 << 20,
         }
     }
 }
@@ -55,19 +74,9 @@ impl HybridLogConfig {
     /// The sizes an engine URL names; the others by default (`index_max` is half of `memory`).
     ///
     /// # Errors
-    /// `InvalidArgument` for an unknown option, a size out of range, or a path: the engine keeps
-    /// its data in memory only.
+    /// `InvalidArgument` for an unknown option or a size out of range.
     pub fn from_url(url: &EngineUrl) -> Result<Self> {
-        if !url.path().is_empty() {
-            return Err(Error::invalid(
-                "engine url",
-                format!(
-                    "hybridlog keeps its data in memory only and has no place for \"{}\"",
-                    url.path().escape_debug()
-                ),
-            ));
-        }
-        let mut config = Self::default();
+        let mut config = Self { directory: url.path().to_owned(), ..Self::default() };
         if let Some(bytes) = url.take_bytes("memory")? {
             config.memory_bytes = bytes;
             config.index_bytes_max =
@@ -87,6 +96,17 @@ impl HybridLogConfig {
         config.slack_percent = take_u32(url, "slack", config.slack_percent)?;
         config.garbage_percent = take_u32(url, "garbage", config.garbage_percent)?;
         config.keyspaces = take_u32(url, "keyspaces", config.keyspaces)?;
+        if !config.directory.is_empty() {
+            if let Some(bytes) = url.take_bytes("segment")? {
+                config.segment_bytes = bytes;
+            }
+            if let Some(bytes) = url.take_bytes("checkpoint")? {
+                config.checkpoint_bytes = bytes;
+            }
+            if let Some(bytes) = url.take_bytes("log_segment")? {
+                config.log_segment_bytes = bytes;
+            }
+        }
         url.finish()?;
         config.check()?;
         Ok(config)
@@ -119,9 +139,26 @@ impl HybridLogConfig {
         require(self.slack_percent <= 400, "slack: at most 400 percent")?;
         require((1..=99).contains(&self.garbage_percent), "garbage: from 1 to 99 percent")?;
         require(
+            self.segment_bytes >= self.page_bytes && self.segment_bytes <= MAX_SEGMENT_BYTES,
+            "segment: from a page to 1TiB",
+        )?;
+        require(
+            (MIN_CHECKPOINT_BYTES..=MAX_MEMORY_BYTES).contains(&self.checkpoint_bytes),
+            "checkpoint: from 4KiB to 64TiB",
+        )?;
+        require(
+            (MIN_LOG_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.log_segment_bytes),
+            "log_segment: from 4KiB to 1TiB",
+        )?;
+        require(
             (1..=MAX_KEYSPACES).contains(&u64::from(self.keyspaces)),
             "keyspaces: from 1 to 65536",
         )
+    }
+
+    /// Bits of an address that are its offset in a page, in words.
+    pub(crate) fn page_words_log2(&self) -> u32 {
+        (self.page_bytes / 8).trailing_zeros()
     }
 
     /// The number of page frames.
@@ -192,15 +229,28 @@ mod tests {
             slack_percent: 10,
             garbage_percent: 30,
             keyspaces: 16,
+            ..HybridLogConfig::default()
         };
         assert_eq!(config, expected);
         assert_eq!(from("hybridlog:").unwrap(), HybridLogConfig::default());
+        let config = from("hybridlog:./data?segment=16MiB&checkpoint=1GiB&log_segment=1MiB").unwrap();
+        let expected = HybridLogConfig {
+            directory: "./data".to_owned(),
+            segment_bytes: 16 << 20,
+            checkpoint_bytes: 1 << 30,
+            log_segment_bytes: 1 << 20,
+            ..HybridLogConfig::default()
+        };
+        assert_eq!(config, expected);
     }
 
     #[test]
     fn what_is_out_of_range_is_refused() {
         for (url, part) in [
-            ("hybridlog:./data", "memory only"),
+            ("hybridlog:?segment=1GiB", "no option \"segment\""),
+            ("hybridlog:./data?segment=1MiB", "segment:"),
+            ("hybridlog:./data?checkpoint=1", "checkpoint:"),
+            ("hybridlog:./data?log_segment=1", "log_segment:"),
             ("hybridlog:?page=3MiB", "page:"),
             ("hybridlog:?page=2KiB", "page:"),
             ("hybridlog:?memory=5MiB", "memory:"),

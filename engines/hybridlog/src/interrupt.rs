@@ -2,6 +2,8 @@
 
 use ferrokit_engine::Error;
 
+use crate::store::known::Asked;
+
 /// Why an attempt stopped. No attempt ever waits for another thread while it is in an epoch and
 /// needs that thread to see a later one: it stops, and whoever runs it waits outside.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub(crate) enum Interrupt {
     },
     /// The index has no room for another entry.
     IndexFull,
+    /// It has to know what lies in a part of a chain that is not in memory.
+    Cold(Vec<Asked>),
     /// It failed for good.
     Failed(Error),
 }

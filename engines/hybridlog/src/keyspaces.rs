@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ferrokit_engine::{Error, ErrorKind, KeyspaceId, Result};
+use ferrokit_engine::{CommitTicket, Error, ErrorKind, KeyspaceId, Result};
 
 use crate::epoch::{Epochs, Guard, Protected};
 use crate::interrupt::{Attempt, Interrupt};
@@ -27,8 +27,8 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    fn new(id: u64) -> Arc<Self> {
-        Arc::new(Self { id, entries: OwnLine(AtomicU64::new(0)) })
+    fn new(id: u64, entries: u64) -> Arc<Self> {
+        Arc::new(Self { id, entries: OwnLine(AtomicU64::new(entries)) })
     }
 
     /// The number its records carry.
@@ -60,12 +60,19 @@ impl Space {
 pub(crate) struct Spaces {
     by_keyspace: Vec<Arc<Space>>,
     by_id: HashMap<u64, Arc<Space>>,
+    ticket: CommitTicket,
 }
 
 impl Spaces {
-    fn new(by_keyspace: Vec<Arc<Space>>) -> Self {
+    fn new(by_keyspace: Vec<Arc<Space>>, ticket: CommitTicket) -> Self {
         let by_id = by_keyspace.iter().map(|space| (space.id, Arc::clone(space))).collect();
-        Self { by_keyspace, by_id }
+        Self { by_keyspace, by_id, ticket }
+    }
+
+    /// What a reader must wait for, since it sees the exchanges that led here.
+    #[inline]
+    pub(crate) fn ticket(&self) -> CommitTicket {
+        self.ticket
     }
 
     /// The space of a keyspace.
@@ -99,11 +106,18 @@ pub(crate) struct Keyspaces {
 impl Keyspaces {
     /// `count` empty keyspaces.
     pub(crate) fn new(count: u32, epochs: Arc<Epochs>) -> Self {
-        let by_keyspace: Vec<_> = (0..u64::from(count)).map(Space::new).collect();
+        let spaces: Vec<_> = (0..u64::from(count)).map(|id| (id, 0)).collect();
+        Self::of(&spaces, u64::from(count), epochs)
+    }
+
+    /// Keyspaces that show these spaces, of so many entries each; `next_id` is the next new one.
+    pub(crate) fn of(spaces: &[(u64, u64)], next_id: u64, epochs: Arc<Epochs>) -> Self {
+        let by_keyspace = spaces.iter().map(|(id, entries)| Space::new(*id, *entries)).collect();
+        let spaces = Spaces::new(by_keyspace, CommitTicket::NONE);
         Self {
-            spaces: Protected::new(Spaces::new(by_keyspace), Arc::clone(&epochs)),
+            spaces: Protected::new(spaces, Arc::clone(&epochs)),
             gate: OwnLine(AtomicU64::new(0)),
-            exchange: Mutex::new(u64::from(count)),
+            exchange: Mutex::new(next_id),
             epochs,
         }
     }
@@ -126,13 +140,19 @@ impl Keyspaces {
         self.gate.0.load(Ordering::SeqCst) != 0
     }
 
-    /// Gives a keyspace a new, empty space. Answers how many keys it had.
+    /// Gives a keyspace a new, empty space. Answers how many keys it had, and what `append` did:
+    /// it runs when nobody is inside, and its failure leaves everything as it was.
     ///
     /// # Errors
     /// `InvalidArgument` beyond the number of keyspaces; `Busy` if an operation does not end;
-    /// `OutOfSpace` when space numbers are used up.
-    pub(crate) fn clear(&self, keyspace: KeyspaceId) -> Result<u64> {
-        self.exchange("clear_keyspace", |by_keyspace, next_id| {
+    /// `OutOfSpace` when space numbers are used up; those of `append`.
+    pub(crate) fn clear(
+        &self,
+        keyspace: KeyspaceId,
+        append: impl FnOnce() -> Result<CommitTicket>,
+    ) -> Result<(u64, CommitTicket)> {
+        let mut entries = 0;
+        let ticket = self.exchange("clear_keyspace", append, |by_keyspace, next_id| {
             if *next_id >= MAX_SPACES {
                 return Err(Error::new(
                     ErrorKind::OutOfSpace,
@@ -141,18 +161,24 @@ impl Keyspaces {
                 ));
             }
             let place = by_keyspace.get_mut(keyspace.0 as usize).ok_or_else(no_such_keyspace)?;
-            let old = std::mem::replace(place, Space::new(*next_id));
+            entries = std::mem::replace(place, Space::new(*next_id, 0)).entries();
             *next_id += 1;
-            Ok(old.entries())
-        })
+            Ok(())
+        })?;
+        Ok((entries, ticket))
     }
 
     /// Exchanges the spaces of two keyspaces.
     ///
     /// # Errors
     /// As [`clear`](Self::clear).
-    pub(crate) fn swap(&self, a: KeyspaceId, b: KeyspaceId) -> Result<()> {
-        self.exchange("swap_keyspaces", |by_keyspace, _| {
+    pub(crate) fn swap(
+        &self,
+        a: KeyspaceId,
+        b: KeyspaceId,
+        append: impl FnOnce() -> Result<CommitTicket>,
+    ) -> Result<CommitTicket> {
+        self.exchange("swap_keyspaces", append, |by_keyspace, _| {
             let (a, b) = (a.0 as usize, b.0 as usize);
             if a.max(b) >= by_keyspace.len() {
                 return Err(no_such_keyspace());
@@ -162,22 +188,55 @@ impl Keyspaces {
         })
     }
 
-    fn exchange<T>(
+    /// Runs `look` in a moment in which nobody is inside, with the number and the entries of each
+    /// keyspace's space, and the next number.
+    ///
+    /// # Errors
+    /// `Busy` if an operation does not end.
+    pub(crate) fn in_a_still_moment<T>(
         &self,
         operation: &'static str,
-        change: impl FnOnce(&mut Vec<Arc<Space>>, &mut u64) -> Result<T>,
+        look: impl FnOnce(Vec<(u64, u64)>, u64) -> T,
     ) -> Result<T> {
-        let mut next_id = self.exchange.lock().unwrap_or_else(PoisonError::into_inner);
+        let next_id = self.exchange.lock().unwrap_or_else(PoisonError::into_inner);
+        let _gate = self.close(operation)?;
+        let spaces = {
+            let guard = self.epochs.enter();
+            let spaces = &self.spaces.load(&guard).by_keyspace;
+            spaces.iter().map(|space| (space.id, space.entries())).collect()
+        };
+        Ok(look(spaces, *next_id))
+    }
+
+    fn close(&self, operation: &'static str) -> Result<ClosedGate<'_>> {
         let gate = ClosedGate::close(&self.gate.0);
         let ended = self.epochs.bump();
         if self.epochs.wait_safe(ended).is_err() {
             return Err(Error::new(ErrorKind::Busy, operation, "an operation does not end"));
         }
-        let mut by_keyspace = self.spaces.load(&self.epochs.enter()).by_keyspace.clone();
-        let result = change(&mut by_keyspace, &mut next_id)?;
-        self.spaces.replace(Spaces::new(by_keyspace));
+        Ok(gate)
+    }
+
+    fn exchange(
+        &self,
+        operation: &'static str,
+        append: impl FnOnce() -> Result<CommitTicket>,
+        change: impl FnOnce(&mut Vec<Arc<Space>>, &mut u64) -> Result<()>,
+    ) -> Result<CommitTicket> {
+        let mut next_id = self.exchange.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = self.close(operation)?;
+        let (mut by_keyspace, before) = {
+            let guard = self.epochs.enter();
+            let spaces = self.spaces.load(&guard);
+            (spaces.by_keyspace.clone(), spaces.ticket)
+        };
+        let mut changed_next_id = *next_id;
+        change(&mut by_keyspace, &mut changed_next_id)?;
+        let ticket = append()?;
+        *next_id = changed_next_id;
+        self.spaces.replace(Spaces::new(by_keyspace, before.join(ticket)));
         drop(gate);
-        Ok(result)
+        Ok(ticket)
     }
 }
 
@@ -207,6 +266,11 @@ fn no_such_keyspace() -> Error {
 mod tests {
     use super::*;
 
+    /// Appends nothing.
+    fn nothing() -> Result<CommitTicket> {
+        Ok(CommitTicket::NONE)
+    }
+
     #[test]
     fn an_exchange_waits_until_nobody_is_inside_and_keeps_newcomers_out() {
         let epochs = Arc::new(Epochs::new(4));
@@ -217,7 +281,7 @@ mod tests {
         let inside = epochs.enter();
         assert_eq!(id(&inside, 0), 0);
         std::thread::scope(|scope| {
-            let swap = scope.spawn(|| keyspaces.swap(KeyspaceId(0), KeyspaceId(1)));
+            let swap = scope.spawn(|| keyspaces.swap(KeyspaceId(0), KeyspaceId(1), nothing));
             while keyspaces.gate.0.load(Ordering::SeqCst) == 0 && !swap.is_finished() {
                 std::thread::yield_now();
             }
@@ -237,7 +301,7 @@ mod tests {
         let epochs = Arc::new(Epochs::new(4));
         let keyspaces = Keyspaces::new(2, Arc::clone(&epochs));
         keyspaces.load(&epochs.enter()).unwrap().of(KeyspaceId(1)).unwrap().count_added();
-        assert_eq!(keyspaces.clear(KeyspaceId(1)).unwrap(), 1);
+        assert_eq!(keyspaces.clear(KeyspaceId(1), nothing).unwrap().0, 1);
         let guard = epochs.enter();
         let spaces = keyspaces.load(&guard).unwrap();
         let space = spaces.of(KeyspaceId(1)).unwrap();

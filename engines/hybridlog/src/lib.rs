@@ -23,10 +23,12 @@
 
 mod address;
 pub mod config;
+mod disk;
 pub mod engine;
 mod epoch;
 mod index;
 mod interrupt;
+mod journal;
 mod keyspaces;
 mod log;
 mod primitive;

@@ -15,7 +15,7 @@ use crate::index::latches::Latches;
 use crate::index::table::{Access, Table};
 use crate::index::{Chains, Node, migrate_bucket};
 use crate::interrupt::Interrupt;
-use crate::log::record::{Blueprint, End, Record};
+use crate::log::record::{Blueprint, Born, End, Record};
 use crate::primitive::{AtomicU64, Ordering};
 
 const HASH: KeyHash = KeyHash(0x0123_4567_0000_0000);
@@ -83,13 +83,14 @@ fn a_reader_never_sees_half_of_an_overwrite() {
             value: &[1; 8],
             expire_at: 1,
             capacity: 16,
+            is_tombstone: false,
         };
-        Record::at(&words).write_new(&plan, LogicalAddress::NULL);
+        Record::at(&words).write_new(&plan, LogicalAddress::NULL, Born::Free);
         let writer = {
             let words = Arc::clone(&words);
             thread::spawn(move || {
                 let record = Record::at(&words);
-                assert!(record.latch().unwrap().overwrite(&[2; 16], 2));
+                record.latch().unwrap().overwrite(&[2; 16], 2);
                 record.latch().unwrap().end(End::Removed);
             })
         };
@@ -108,6 +109,9 @@ struct OneKey;
 
 impl Chains for OneKey {
     fn begin(&self) -> LogicalAddress {
+        LogicalAddress::NULL
+    }
+    fn head(&self) -> LogicalAddress {
         LogicalAddress::NULL
     }
     fn node(&self, _: LogicalAddress) -> Node {

@@ -42,3 +42,70 @@ suite!(
     on: Threads,
     groups: [point, batch, update, sweep, keyspace, scan, ttl]
 );
+
+/// With a directory: durable, and larger than memory.
+struct OnDisk;
+
+impl EngineFactory for OnDisk {
+    fn name(&self) -> &'static str {
+        "hybridlog_disk"
+    }
+
+    fn open(&self, host: &Host, directory: &str, options: &Options) -> Result<Arc<dyn KvEngine>> {
+        // The size of a page is that of the data.
+        let mut config = HybridLogConfig {
+            directory: directory.to_owned(),
+            memory_bytes: 16 << 20,
+            page_bytes: 32 << 10,
+            index_bytes: 4 << 10,
+            log_segment_bytes: 64 << 10,
+            ..HybridLogConfig::default()
+        };
+        if options.is_tiny() {
+            config.memory_bytes = 16 * config.page_bytes;
+            config.index_bytes = 64;
+            config.garbage_percent = 20;
+            config.checkpoint_bytes = 64 << 10;
+        }
+        Ok(HybridLogEngine::open(host, config)?)
+    }
+
+    fn durable(&self) -> bool {
+        true
+    }
+}
+
+/// So small that every boundary of the log is crossed all the time.
+struct TinyOnDisk;
+
+impl EngineFactory for TinyOnDisk {
+    fn name(&self) -> &'static str {
+        "hybridlog_tiny"
+    }
+
+    fn open(&self, host: &Host, directory: &str, _options: &Options) -> Result<Arc<dyn KvEngine>> {
+        let page_bytes = 4 << 10;
+        let config = HybridLogConfig {
+            directory: directory.to_owned(),
+            memory_bytes: 96 * page_bytes,
+            page_bytes,
+            index_bytes: 64,
+            garbage_percent: 20,
+            segment_bytes: 4 * page_bytes,
+            checkpoint_bytes: 16 << 10,
+            log_segment_bytes: 16 << 10,
+            keyspaces: 16,
+            ..HybridLogConfig::default()
+        };
+        Ok(HybridLogEngine::open(host, config)?)
+    }
+
+    fn durable(&self) -> bool {
+        true
+    }
+}
+
+suite!(hybridlog_disk, OnDisk);
+suite!(hybridlog_tiny, TinyOnDisk);
+suite!(hybridlog_disk_on_threads, OnDisk, on: Threads);
+suite!(hybridlog_tiny_on_threads, TinyOnDisk, on: Threads);

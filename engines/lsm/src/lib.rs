@@ -35,7 +35,6 @@ mod key;
 mod keyspace_len;
 mod keyspaces;
 mod memtable;
-mod notify;
 mod read;
 mod reads;
 mod recovery;

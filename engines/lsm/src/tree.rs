@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use ferrokit_engine::{
     Capabilities, CommitTicket, Error, ErrorKind, ExpiryClock, Result, Sequence, UnixMillis,
 };
-use ferrokit_storage::{CommitGate, DirLock, Host, Log};
+use ferrokit_storage::{CommitGate, DirLock, Host, Log, Notify};
 
 use crate::cache::BlockCache;
 use crate::checkpoint::CheckpointQueue;
@@ -22,7 +22,6 @@ use crate::expiry::ExpiryQueue;
 use crate::jobs::Jobs;
 use crate::key::{PhysicalKeyspace, stored_key};
 use crate::memtable::{Kind, Memtable};
-use crate::notify::Notify;
 use crate::snapshot::SnapshotRegistry;
 use crate::sst::Garbage;
 use crate::sst::filter::filter_hash;

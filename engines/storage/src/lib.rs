@@ -14,6 +14,7 @@
 //! | [`pmem`] | [`Pmem`]: persistent memory |
 //! | [`log`] | the one logical [`Log`] of an engine, with group commit |
 //! | [`commit_gate`] | what a reader must wait for before it shows what it saw |
+//! | [`Notify`] | waiting for something to have changed |
 //! | [`host`] | [`Host`]: environment, files and jobs together |
 //! | [`testing`] | the behaviour every [`Fs`] shares, as cases to run |
 
@@ -30,6 +31,7 @@ mod dir_lock;
 pub mod fs;
 pub mod host;
 pub mod log;
+mod notify;
 pub mod pmem;
 mod posix;
 pub mod sim;
@@ -46,6 +48,7 @@ pub use dir_lock::LOCK_FILE_NAME;
 pub use fs::{DirEntry, DirLock, File, Fs, Mapping, OpenMode, ThreadIo};
 pub use host::{Host, IoBackend};
 pub use log::{Appended, Log, LogConfig, LogPosition, LogReader};
+pub use notify::Notify;
 pub use pmem::{Pmem, PmemKind, PmemProvider, PmemRegion};
 pub use threads::{ThreadsFs, ThreadsOptions};
 #[cfg(target_os = "linux")]

@@ -79,6 +79,12 @@ impl Entry {
         Self(self.0 & !Self::HELD)
     }
 
+    /// As it is when nobody works on it: not held, and free unless it leads somewhere.
+    pub(crate) const fn at_rest(self) -> Self {
+        let entry = self.released();
+        if entry.is_tentative() || entry.address().get() == 0 { Self::FREE } else { entry }
+    }
+
     /// The same chain with another newest record; without one, a free slot. Held stays held.
     #[inline]
     pub(crate) const fn with_address(self, address: LogicalAddress) -> Self {
@@ -160,6 +166,14 @@ impl Control {
     #[inline]
     pub(crate) const fn migrated(self) -> Self {
         Self(self.0 | Self::MIGRATED)
+    }
+
+    /// As it is when nobody works on the bucket, in a table of so many overflow buckets.
+    pub(crate) const fn at_rest(self, overflow: u64) -> Self {
+        match self.overflow() {
+            Some(number) if number < overflow => Self(0).with_overflow(number),
+            _ => Self(0),
+        }
     }
 
     /// With the next version: a batch was applied here.

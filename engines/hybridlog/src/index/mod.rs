@@ -27,7 +27,7 @@ use self::table::Table;
 use crate::address::LogicalAddress;
 use crate::epoch::{Epochs, Guard, Protected};
 use crate::interrupt::Attempt;
-use crate::primitive::Ordering;
+use crate::primitive::{AtomicU64, Ordering};
 
 /// Buckets a writer migrates besides its own while the index grows.
 const HELPED_BUCKETS: u64 = 4;
@@ -47,7 +47,9 @@ pub(crate) struct Node {
 pub(crate) trait Chains {
     /// Addresses before this one hold nothing; a chain ends at the first of them.
     fn begin(&self) -> LogicalAddress;
-    /// The record at an address from [`begin`](Self::begin) on.
+    /// Addresses before this one are not in memory.
+    fn head(&self) -> LogicalAddress;
+    /// The record at an address from [`head`](Self::head) on.
     fn node(&self, address: LogicalAddress) -> Node;
 }
 
@@ -65,6 +67,19 @@ pub(crate) struct HashIndex {
     primaries_max: u64,
     /// Held while a table is replaced.
     growth: Mutex<()>,
+    /// Not 0 while the index is to stay the table it is.
+    paused: AtomicU64,
+}
+
+/// What came of the wish for a larger index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Growth {
+    /// It grows.
+    Begun,
+    /// It will, when nobody [needs](HashIndex::pause_growth) it as it is any more.
+    Paused,
+    /// It is as large as it may become.
+    AtLimit,
 }
 
 impl HashIndex {
@@ -77,9 +92,36 @@ impl HashIndex {
         primaries_max: u64,
         epochs: Arc<Epochs>,
     ) -> Result<Self, Error> {
-        let current = Arc::new(Table::new(primaries, 0)?);
-        let tables = Protected::new(Tables { current, old: None }, epochs);
-        Ok(Self { tables, primaries_max, growth: Mutex::new(()) })
+        Ok(Self::of(Table::new(primaries, 0)?, primaries_max, epochs))
+    }
+
+    /// An index that begins as `table`.
+    pub(crate) fn of(table: Table, primaries_max: u64, epochs: Arc<Epochs>) -> Self {
+        let tables = Protected::new(Tables { current: Arc::new(table), old: None }, epochs);
+        let paused = AtomicU64::new(0);
+        Self { tables, primaries_max, growth: Mutex::new(()), paused }
+    }
+
+    /// Keeps the index from growing; `None`, with nothing changed, while it grows. The answer is
+    /// the table it is until [`resume_growth`](Self::resume_growth).
+    pub(crate) fn pause_growth(&self, guard: &Guard<'_>) -> Option<Arc<Table>> {
+        let _growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables = self.tables.load(guard);
+        if tables.old.is_some() {
+            return None;
+        }
+        self.paused.fetch_add(1, Ordering::AcqRel);
+        Some(Arc::clone(&tables.current))
+    }
+
+    /// Whether somebody needs the index as it is.
+    pub(crate) fn is_growth_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire) != 0
+    }
+
+    /// Lets the index grow again.
+    pub(crate) fn resume_growth(&self) {
+        self.paused.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// The tables of this moment.
@@ -141,26 +183,29 @@ impl HashIndex {
             && tables.current.primaries() < self.primaries_max
     }
 
-    /// Begins to double the index; `false` if it is as large as it may become.
+    /// Begins to double the index.
     ///
     /// # Errors
     /// `OutOfSpace` if the system has not the memory.
-    pub(crate) fn start_growth(&self, guard: &Guard<'_>) -> Result<bool, Error> {
+    pub(crate) fn start_growth(&self, guard: &Guard<'_>) -> Result<Growth, Error> {
         let _growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
         let tables = self.tables.load(guard);
         if tables.old.is_some() {
-            return Ok(true);
+            return Ok(Growth::Begun);
         }
         let current = &tables.current;
         if current.primaries() >= self.primaries_max {
-            return Ok(false);
+            return Ok(Growth::AtLimit);
+        }
+        if self.paused.load(Ordering::Acquire) != 0 {
+            return Ok(Growth::Paused);
         }
         // A bucket splits into two, each with at most as many entries: at most twice as many
         // overflow buckets.
         let successor = Table::new(current.primaries() * 2, current.close_overflow() * 2)?;
         self.tables
             .replace(Tables { current: Arc::new(successor), old: Some(Arc::clone(current)) });
-        Ok(true)
+        Ok(Growth::Begun)
     }
 
     fn migrate(
@@ -234,7 +279,18 @@ fn split_chain(
 ) {
     let mut placed = [false; 2];
     let mut address = entry.address();
-    while address != LogicalAddress::NULL && address >= begin && placed != [true, true] {
+    // The head is read after the begin, and neither ever falls.
+    let head = chains.head().max(begin);
+    while address != LogicalAddress::NULL && placed != [true, true] {
+        if address < head {
+            // What is not in memory may belong to either.
+            for (target, placed) in [bucket, bucket + old.primaries()].into_iter().zip(placed) {
+                if address >= begin && !placed {
+                    new.place(target, Entry::new(entry.tag(), address));
+                }
+            }
+            return;
+        }
         let node = chains.node(address);
         let is_upper = u64::from(node.hash_low) & old.primaries() != 0;
         let placed = &mut placed[usize::from(is_upper)];

@@ -358,6 +358,84 @@ impl Table {
         }
     }
 
+    /// Overflow buckets that were ever handed out, as far as there are so many.
+    pub(crate) fn overflow_in_use(&self) -> u64 {
+        self.overflow_used().min(self.overflow_capacity)
+    }
+
+    /// Overflow buckets that operations took.
+    pub(crate) fn overflow_operations(&self) -> u64 {
+        self.overflow_operations.0.load(Ordering::Relaxed)
+    }
+
+    /// Copies of the words of all primary buckets and of the first `overflow` overflow buckets,
+    /// without latches, holds and versions, and without links to other overflow buckets. Others may
+    /// change the table meanwhile: each word is one that was there.
+    pub(crate) fn image(&self, overflow: u64) -> impl Iterator<Item = u64> + '_ {
+        (0..self.primaries + overflow).flat_map(move |bucket| {
+            let entries = (0..ENTRIES).map(move |index| self.slot(bucket, index).load().at_rest().0);
+            let control = self.control(bucket).at_rest(overflow).0;
+            entries.chain(std::iter::once(control))
+        })
+    }
+
+    /// The table of an [`image`](Self::image).
+    ///
+    /// # Errors
+    /// `OutOfSpace`; those of `next`; `None` from a `next` that ends means corruption and is the
+    /// caller's to tell.
+    pub(crate) fn of_image(
+        primaries: u64,
+        overflow: u64,
+        overflow_operations: u64,
+        end: LogicalAddress,
+        mut next: impl FnMut() -> Result<u64, Error>,
+        corruption: impl Fn(&'static str) -> Error,
+    ) -> Result<Self, Error> {
+        let table = Self::new(primaries, overflow)?;
+        for bucket in 0..primaries + overflow {
+            for index in 0..ENTRIES {
+                let entry = Entry(next()?);
+                if entry.address() >= end || entry != entry.at_rest() {
+                    return Err(corruption("an entry of the index is out of range"));
+                }
+                table.word(bucket, index).store(entry.0, Ordering::Relaxed);
+            }
+            let control = Control(next()?);
+            // Links lead on to later buckets only: no chain is a circle.
+            let follows = |number: u64| number < overflow && primaries + number > bucket;
+            if control != control.at_rest(overflow) || !control.overflow().is_none_or(follows) {
+                return Err(corruption("a link of the index is out of range"));
+            }
+            table.control_word(bucket).store(control.0, Ordering::Relaxed);
+        }
+        table.overflow_used.0.store(overflow, Ordering::Relaxed);
+        table.overflow_operations.0.store(overflow_operations.min(overflow), Ordering::Relaxed);
+        table.drop_duplicates();
+        Ok(table)
+    }
+
+    /// Leaves one entry of each tag in a bucket. An image may have two, of a slot that was given up
+    /// and one that was taken while it was made: all that either leads to alone was written
+    /// meanwhile, or removed, and is replayed.
+    fn drop_duplicates(&self) {
+        let mut seen = Vec::new();
+        for bucket in 0..self.primaries {
+            seen.clear();
+            for slot in self.slots(bucket) {
+                let entry = slot.load();
+                if entry == Entry::FREE {
+                    continue;
+                }
+                if seen.contains(&entry.tag()) {
+                    slot.0.store(Entry::FREE.0, Ordering::Relaxed);
+                } else {
+                    seen.push(entry.tag());
+                }
+            }
+        }
+    }
+
     /// Bytes of the buckets in use.
     pub(crate) fn bytes(&self) -> u64 {
         (self.primaries + self.overflow_used()) * 64

@@ -1,12 +1,22 @@
-//! The record log in memory: one address space of pages, of which the newest are kept.
+//! The record log: one address space of pages, of which the newest are in memory.
+//!
+//! ```text
+//!  begin          head                 read-only            tail
+//!    | on disk only | in memory and on disk | in memory, mutable |
+//! ```
 //!
 //! [`RecordLog::allocate`] adds to the tail page; a full page is closed and the next one opened in
-//! a free frame. Pages are given back from the other end only: [`RecordLog::release_oldest`] moves
-//! `begin` on, and the frame is free when the epoch is safe. What is still alive in the oldest page
-//! is moved to the tail before that (the store's compaction does it).
+//! a free frame. Records of pages before `read_only` are not changed any more, so that the pages can
+//! be written to disk; pages before `head` have given their frames back; nothing lives before
+//! `begin`. A boundary moves first, and what stood on it is taken away when the epoch is safe.
+//!
+//! Without a disk `begin` and `head` are one, and all pages are mutable: [`release_oldest`] gives a
+//! page up once the store has moved what lives in it to the tail.
 //!
 //! A few frames are kept from ordinary writes ([`RESERVED_FRAMES`]), so that compaction always has
 //! somewhere to move records to. While it has to dip into them, ordinary writes wait.
+//!
+//! [`release_oldest`]: RecordLog::release_oldest
 
 pub(crate) mod record;
 
@@ -66,6 +76,10 @@ pub(crate) struct RecordLog {
     tail: OwnLine<AtomicU64>,
     /// The oldest page that is kept.
     begin_page: OwnLine<AtomicU64>,
+    /// The oldest page that is in memory.
+    head_page: OwnLine<AtomicU64>,
+    /// Records of pages before this one are not changed any more.
+    read_only_page: OwnLine<AtomicU64>,
     /// The number of free frames, for a look without the lock.
     free_count: OwnLine<AtomicU64>,
     /// Free frames; the last one freed is the first one used again. Held while a page is opened.
@@ -73,8 +87,25 @@ pub(crate) struct RecordLog {
     epochs: Arc<Epochs>,
 }
 
+/// The pages a log begins with. Those from `head` on are in memory, closed but for `tail`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// The oldest page.
+    pub(crate) begin: u64,
+    /// The oldest page in memory.
+    pub(crate) head: u64,
+    /// The page that grows, empty so far.
+    pub(crate) tail: u64,
+}
+
+impl Span {
+    /// That of an empty log.
+    pub(crate) const EMPTY: Self = Self { begin: FIRST_PAGE, head: FIRST_PAGE, tail: FIRST_PAGE };
+}
+
 impl RecordLog {
-    /// A log of `frames` pages of `2^page_words_log2` words.
+    /// A log of `frames` pages of `2^page_words_log2` words; pages of `span` before its tail are
+    /// zeroed, read-only, and to be [filled](Self::page_words_of) before anybody else sees the log.
     ///
     /// # Errors
     /// `OutOfSpace` if the system has not the address space.
@@ -82,6 +113,7 @@ impl RecordLog {
         frames: usize,
         page_words_log2: u32,
         epochs: Arc<Epochs>,
+        span: Span,
     ) -> Result<Self, Error> {
         let no_memory =
             || Error::new(ErrorKind::OutOfSpace, "open", "no memory for the record log");
@@ -89,22 +121,30 @@ impl RecordLog {
         let words = Words::zeroed(words).map_err(|error| no_memory().with_source(error))?;
         let pages: Box<[PageState]> =
             (0..frames.next_power_of_two()).map(|_| PageState::default()).collect();
-        for page in &pages {
-            page.closed_epoch.store(NOT_CLOSED, Ordering::Relaxed);
-        }
-        // The first page is open in frame 0.
-        let free: Vec<u64> = (1..frames as u64).rev().collect();
-        Ok(Self {
+        let used = (span.tail - span.head + 1) as usize;
+        assert!(span.begin <= span.head && used <= frames, "pages in memory have frames");
+        let free: Vec<u64> = (used as u64..frames as u64).rev().collect();
+        let log = Self {
             words,
             page_words_log2,
             pages,
             frames,
-            tail: OwnLine(AtomicU64::new(FIRST_PAGE << OFFSET_BITS)),
-            begin_page: OwnLine(AtomicU64::new(FIRST_PAGE)),
+            tail: OwnLine(AtomicU64::new(span.tail << OFFSET_BITS)),
+            begin_page: OwnLine(AtomicU64::new(span.begin)),
+            head_page: OwnLine(AtomicU64::new(span.head)),
+            read_only_page: OwnLine(AtomicU64::new(span.tail)),
             free_count: OwnLine(AtomicU64::new(free.len() as u64)),
             free: Mutex::new(free),
             epochs,
-        })
+        };
+        for (frame, page) in (span.head..=span.tail).enumerate() {
+            let state = log.page(page);
+            state.frame.store(frame as u64, Ordering::Relaxed);
+            // No thread was ever in epoch 0: it is safe.
+            let closed = if page == span.tail { NOT_CLOSED } else { 0 };
+            state.closed_epoch.store(closed, Ordering::Relaxed);
+        }
+        Ok(log)
     }
 
     /// Words of a page.
@@ -141,6 +181,36 @@ impl RecordLog {
         self.begin_page.0.load(Ordering::Acquire)
     }
 
+    /// Records before this address are not in memory.
+    #[inline]
+    pub(crate) fn head(&self) -> LogicalAddress {
+        LogicalAddress::new(self.head_page(), 0, self.page_words_log2)
+    }
+
+    /// The oldest page that is in memory.
+    #[inline]
+    pub(crate) fn head_page(&self) -> u64 {
+        self.head_page.0.load(Ordering::Acquire)
+    }
+
+    /// The first page whose records may be changed.
+    pub(crate) fn read_only_page(&self) -> u64 {
+        self.read_only_page.0.load(Ordering::Acquire)
+    }
+
+    /// Whether the record at an address may be changed where it is, until the caller leaves its
+    /// epoch.
+    #[inline]
+    pub(crate) fn is_mutable(&self, address: LogicalAddress) -> bool {
+        address.page(self.page_words_log2) >= self.read_only_page()
+    }
+
+    /// The words of a page that is in memory.
+    pub(crate) fn page_words_of(&self, page: u64) -> &[AtomicU64] {
+        let frame = self.page(page).frame.load(Ordering::Acquire) as usize;
+        &self.words[frame << self.page_words_log2..(frame + 1) << self.page_words_log2]
+    }
+
     /// The page that grows.
     pub(crate) fn tail_page(&self) -> u64 {
         self.tail.0.load(Ordering::Acquire) >> OFFSET_BITS
@@ -151,7 +221,7 @@ impl RecordLog {
         &self.pages[page as usize & (self.pages.len() - 1)]
     }
 
-    /// The record at `address`, which is neither null nor before [`begin`](Self::begin) as the
+    /// The record at `address`, which is neither null nor before [`head`](Self::head) as the
     /// caller's epoch saw it.
     #[inline]
     pub(crate) fn record(&self, address: LogicalAddress) -> Record<'_> {
@@ -248,24 +318,79 @@ impl RecordLog {
         page.dead_words.fetch_add(words as u64, Ordering::Relaxed);
     }
 
-    /// Words of records known to be dead, in all pages.
+    /// Words of records known to be dead in a page that is in memory.
+    pub(crate) fn dead_words_of(&self, page: u64) -> u64 {
+        self.page(page).dead_words.load(Ordering::Relaxed)
+    }
+
+    /// Words of records known to be dead, in all pages that are in memory.
     pub(crate) fn dead_words(&self) -> u64 {
-        (self.begin_page()..=self.tail_page())
+        (self.head_page()..=self.tail_page())
             .map(|page| self.page(page).dead_words.load(Ordering::Relaxed))
             .sum()
     }
 
-    /// Words of all pages that are kept.
+    /// Words of all pages that are in memory.
     pub(crate) fn used_words(&self) -> u64 {
-        (self.tail_page() - self.begin_page() + 1) << self.page_words_log2
+        (self.tail_page() - self.head_page() + 1) << self.page_words_log2
     }
 
-    /// Gives up the oldest page, in which nothing lives any more; its frame is free once the
-    /// epoch is safe. Answers that epoch.
-    pub(crate) fn release_oldest(self: &Arc<Self>) -> u64 {
-        let page = self.begin_page();
+    /// Closes the page that grows, however little is in it, and opens the next one. Answers the
+    /// new page: every record allocated before lies in an older one.
+    ///
+    /// # Errors
+    /// `NoSpace` if no frame is free.
+    pub(crate) fn close_tail(&self) -> Attempt<u64> {
+        loop {
+            let tail = self.tail.0.load(Ordering::Acquire);
+            if offset_of(tail) == 0 {
+                return Ok(tail >> OFFSET_BITS);
+            }
+            if offset_of(tail) > self.page_words() {
+                self.open_page(tail >> OFFSET_BITS, self.page_words(), Purpose::Compaction)?;
+                continue;
+            }
+            // As an add that did not fit.
+            let full = (tail >> OFFSET_BITS) << OFFSET_BITS | (self.page_words() as u64 + 1);
+            let closed =
+                self.tail.0.compare_exchange(tail, full, Ordering::AcqRel, Ordering::Acquire);
+            if closed.is_ok() && offset_of(tail) < self.page_words() {
+                let log2 = self.page_words_log2;
+                let end = LogicalAddress::new(tail >> OFFSET_BITS, offset_of(tail) as u64, log2);
+                Record::write_end_of_page(self.record(end).words());
+            }
+        }
+    }
+
+    /// Ends changes to the records of pages before `page`; the answer is the epoch that must be
+    /// safe for that.
+    pub(crate) fn set_read_only(&self, page: u64) -> u64 {
+        self.read_only_page.0.fetch_max(page, Ordering::SeqCst);
+        self.epochs.bump()
+    }
+
+    /// Lets the oldest page in memory go, which is on disk; its frame is free once the epoch is
+    /// safe. Answers that epoch.
+    pub(crate) fn evict_oldest(self: &Arc<Self>) -> u64 {
+        let page = self.head_page();
         let frame = self.page(page).frame.load(Ordering::Acquire);
-        self.begin_page.0.store(page + 1, Ordering::SeqCst);
+        self.head_page.0.store(page + 1, Ordering::SeqCst);
+        self.defer_free(frame)
+    }
+
+    /// Gives up the pages before `page`, in which nothing lives any more.
+    pub(crate) fn truncate(&self, page: u64) {
+        self.begin_page.0.fetch_max(page, Ordering::SeqCst);
+    }
+
+    /// Gives up the oldest page of a log without a disk, in which nothing lives any more; its frame
+    /// is free once the epoch is safe. Answers that epoch.
+    pub(crate) fn release_oldest(self: &Arc<Self>) -> u64 {
+        self.begin_page.0.store(self.head_page() + 1, Ordering::SeqCst);
+        self.evict_oldest()
+    }
+
+    fn defer_free(self: &Arc<Self>, frame: u64) -> u64 {
         let log = Arc::clone(self);
         self.epochs.defer(Box::new(move || {
             let mut free = log.lock_free();
@@ -301,6 +426,10 @@ impl crate::index::Chains for RecordLog {
         RecordLog::begin(self)
     }
 
+    fn head(&self) -> LogicalAddress {
+        RecordLog::head(self)
+    }
+
     fn node(&self, address: LogicalAddress) -> crate::index::Node {
         let record = self.record(address);
         let header = record.header();
@@ -315,16 +444,16 @@ impl crate::index::Chains for RecordLog {
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
-    use super::record::Blueprint;
+    use super::record::{Blueprint, Born};
     use super::*;
 
     fn log(frames: usize) -> Arc<RecordLog> {
-        Arc::new(RecordLog::new(frames, 6, Arc::new(Epochs::new(4))).unwrap())
+        Arc::new(RecordLog::new(frames, 6, Arc::new(Epochs::new(4)), Span::EMPTY).unwrap())
     }
 
     fn write(log: &RecordLog, address: LogicalAddress, value: &[u8]) {
-        let plan = Blueprint { space: 1, hash_low: 2, key: b"k", value, expire_at: 0, capacity: 0 };
-        log.record(address).write_new(&plan, LogicalAddress::NULL);
+        let plan = Blueprint { space: 1, hash_low: 2, key: b"k", value, expire_at: 0, capacity: 0, is_tombstone: false };
+        log.record(address).write_new(&plan, LogicalAddress::NULL, Born::Free);
     }
 
     #[test]
@@ -366,5 +495,18 @@ mod tests {
         assert!(!log.epochs.is_safe(epoch));
         drop(inside);
         assert!(log.allocate(64, Purpose::Write).is_ok());
+    }
+
+    #[test]
+    fn a_closed_tail_takes_no_more() {
+        let log = log(8);
+        assert_eq!(log.close_tail().unwrap(), FIRST_PAGE, "there is nothing to close");
+        let address = log.allocate(20, Purpose::Write).unwrap();
+        write(&log, address, b"v");
+        assert_eq!(log.close_tail().unwrap(), FIRST_PAGE + 1);
+        assert!(log.closed_epoch(FIRST_PAGE).is_some());
+        let end = LogicalAddress::new(FIRST_PAGE, 20, 6);
+        assert_eq!(log.record(end).size_words(), 0, "whoever scans the page stops here");
+        assert_eq!(log.allocate(20, Purpose::Write).unwrap().page(6), FIRST_PAGE + 1);
     }
 }

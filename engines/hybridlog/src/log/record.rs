@@ -1,7 +1,8 @@
 //! [`Record`]: one record in the log, its layout, its latch and its version.
 //!
 //! ```text
-//! word 0  header   flags(16) | previous(48)      flags: latched, replaced, removed, with_expiry
+//! word 0  header   flags(16) | previous(48)      flags: latched, replaced, removed, with_expiry,
+//!                                                       tombstone
 //! word 1  state    version(32) | value_len(32)
 //! word 2  name     space(48) | key_len(16)
 //! word 3  size     hash_low(32) | record_words(32)
@@ -14,6 +15,9 @@
 //! Names, sizes and keys are written before the record is linked and never again. Value, expiry,
 //! state and flags are written by the holder of the latch. `previous` is exchanged by whoever
 //! unlinks a dead successor, while the record is neither latched nor dead.
+//!
+//! A *tombstone* is a live record that says its key is absent: older records of the key may lie in
+//! the part of the chain that is not in memory.
 //!
 //! # Reading while another thread writes
 //! The latch bit and the version make a seqlock. A writer sets the latch bit, a release fence,
@@ -49,6 +53,7 @@ impl Header {
     const REPLACED: u64 = 1 << 49;
     const REMOVED: u64 = 1 << 50;
     const WITH_EXPIRY: u64 = 1 << 51;
+    const TOMBSTONE: u64 = 1 << 52;
 
     #[inline]
     pub(crate) const fn previous(self) -> LogicalAddress {
@@ -71,6 +76,12 @@ impl Header {
         self.0 & Self::REPLACED != 0
     }
 
+    /// Whether the record says that its key is absent.
+    #[inline]
+    pub(crate) const fn is_tombstone(self) -> bool {
+        self.0 & Self::TOMBSTONE != 0
+    }
+
     #[inline]
     const fn has_expiry_word(self) -> bool {
         self.0 & Self::WITH_EXPIRY != 0
@@ -79,6 +90,35 @@ impl Header {
     #[inline]
     const fn with_previous(self, previous: LogicalAddress) -> Self {
         Self(self.0 & !LogicalAddress::MASK | previous.get())
+    }
+}
+
+/// The header word of a record on disk: what others set in memory is not in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DiskHeader(pub(crate) u64);
+
+impl DiskHeader {
+    /// Without what only makes sense in memory: the latch, and the mark of a replaced record, which
+    /// a newer one of its chain supersedes anyhow.
+    pub(crate) const fn sealed(self) -> Self {
+        Self(self.0 & !(Header::LATCHED | Header::REPLACED))
+    }
+
+    pub(crate) const fn previous(self) -> LogicalAddress {
+        LogicalAddress::from_low_bits(self.0)
+    }
+
+    pub(crate) const fn has_expiry_word(self) -> bool {
+        Header(self.0).has_expiry_word()
+    }
+
+    pub(crate) const fn is_tombstone(self) -> bool {
+        Header(self.0).is_tombstone()
+    }
+
+    /// Given up when it was still in memory: no version of its key.
+    pub(crate) const fn is_removed(self) -> bool {
+        self.0 & Header::REMOVED != 0
     }
 }
 
@@ -106,6 +146,17 @@ pub(crate) struct Blueprint<'a> {
     pub(crate) expire_at: u64,
     /// Bytes the value may grow to in place.
     pub(crate) capacity: usize,
+    /// Whether it says that the key is absent.
+    pub(crate) is_tombstone: bool,
+}
+
+/// Whether a new record is latched by whoever writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Born {
+    /// Anybody may read it as soon as it is linked.
+    Free,
+    /// Its writer has something to do between linking it and showing it.
+    Latched,
 }
 
 impl Blueprint<'_> {
@@ -133,6 +184,8 @@ pub(crate) struct Copied {
 pub(crate) enum Unreadable {
     /// The record is dead: look in the index again.
     Dead,
+    /// It says that its key is absent.
+    Tombstone,
     /// A writer stayed in it for long: try again later.
     Latched,
 }
@@ -168,9 +221,17 @@ impl<'a> Record<'a> {
     }
 
     /// Writes a record that nobody else sees yet.
-    pub(crate) fn write_new(&self, blueprint: &Blueprint<'_>, previous: LogicalAddress) {
+    pub(crate) fn write_new(
+        &self,
+        blueprint: &Blueprint<'_>,
+        previous: LogicalAddress,
+        born: Born,
+    ) {
         let with_expiry = blueprint.expire_at != 0;
-        let flags = if with_expiry { Header::WITH_EXPIRY } else { 0 };
+        let flag = |is_set: bool, flag: u64| if is_set { flag } else { 0 };
+        let flags = flag(with_expiry, Header::WITH_EXPIRY)
+            | flag(blueprint.is_tombstone, Header::TOMBSTONE)
+            | flag(born == Born::Latched, Header::LATCHED);
         let set = |word: usize, value: u64| self.words[word].store(value, Ordering::Relaxed);
         set(STATE, blueprint.value.len() as u64);
         set(NAME, name(blueprint.space, blueprint.key.len()));
@@ -189,6 +250,12 @@ impl<'a> Record<'a> {
     pub(crate) fn set_previous(&self, previous: LogicalAddress) {
         let header = Header(self.words[HEADER].load(Ordering::Relaxed)).with_previous(previous);
         self.words[HEADER].store(header.0, Ordering::Relaxed);
+    }
+
+    /// The latch of a record that the caller wrote as [`Born::Latched`].
+    pub(crate) fn born_latched(&self) -> Latched<'a> {
+        let header = Header(self.words[HEADER].load(Ordering::Relaxed) & !Header::LATCHED);
+        Latched { record: *self, header }
     }
 
     /// Gives a record up that was written but never linked.
@@ -258,7 +325,11 @@ impl<'a> Record<'a> {
                 fence(Ordering::Acquire);
                 let is_latched = Header(self.words[HEADER].load(Ordering::Acquire)).is_latched();
                 if !is_latched && self.words[STATE].load(Ordering::Relaxed) == state {
-                    return Ok(copied);
+                    if !header.is_tombstone() {
+                        return Ok(copied);
+                    }
+                    out.truncate(start);
+                    return Err(Unreadable::Tombstone);
                 }
                 out.truncate(start);
             }
@@ -348,6 +419,11 @@ impl Latched<'_> {
         self.header.previous()
     }
 
+    /// Gives the record another chain behind it.
+    pub(crate) fn set_previous(&mut self, previous: LogicalAddress) {
+        self.header = self.header.with_previous(previous);
+    }
+
     /// When the record expires; 0 = never.
     pub(crate) fn expire_at(&self) -> u64 {
         self.record.expire_word(self.header)
@@ -369,22 +445,42 @@ impl Latched<'_> {
         (self.record.words[STATE].load(Ordering::Relaxed) as u32) as usize
     }
 
-    /// Overwrites value and expiry where they are; `false`, with nothing changed, if they do not
-    /// fit. The last version a record can have is never used up: a longer-lived record moves, so
-    /// that a version never comes back.
-    pub(crate) fn overwrite(&mut self, value: &[u8], expire_at: u64) -> bool {
-        let state = &self.record.words[STATE];
-        let version = state.load(Ordering::Relaxed) >> 32;
+    /// Whether the record says that its key is absent.
+    pub(crate) fn is_tombstone(&self) -> bool {
+        self.header.is_tombstone()
+    }
+
+    /// Whether value and expiry may be written where they are. The last version a record can have
+    /// is never used up: a longer-lived record moves, so that a version never comes back.
+    pub(crate) fn fits(&self, value_len: usize, expire_at: u64) -> bool {
         let has_room_for_expiry = expire_at == 0 || self.header.has_expiry_word();
-        if value.len() > self.capacity() || !has_room_for_expiry || version == u64::from(u32::MAX) {
-            return false;
-        }
+        value_len <= self.capacity() && has_room_for_expiry && self.version() != u64::from(u32::MAX)
+    }
+
+    fn version(&self) -> u64 {
+        self.record.words[STATE].load(Ordering::Relaxed) >> 32
+    }
+
+    /// Overwrites value and expiry, which [fit](Self::fits), where they are.
+    pub(crate) fn overwrite(&mut self, value: &[u8], expire_at: u64) {
+        debug_assert!(self.fits(value.len(), expire_at), "what does not fit is not overwritten");
         if self.header.has_expiry_word() {
             self.record.words[EXPIRY].store(expire_at, Ordering::Relaxed);
         }
         store_bytes(&self.record.words[self.record.value_start()..], value);
-        state.store((version + 1) << 32 | value.len() as u64, Ordering::Release);
-        true
+        self.set_state(value.len());
+        self.header.0 &= !Header::TOMBSTONE;
+    }
+
+    /// Makes the record a tombstone where it is; the empty value [fits](Self::fits).
+    pub(crate) fn bury(&mut self) {
+        self.set_state(0);
+        self.header.0 |= Header::TOMBSTONE;
+    }
+
+    fn set_state(&self, value_len: usize) {
+        let state = (self.version() + 1) << 32 | value_len as u64;
+        self.record.words[STATE].store(state, Ordering::Release);
     }
 
     /// Ends the record's life as the latch is given back.
@@ -446,7 +542,15 @@ mod tests {
     }
 
     fn blueprint<'a>(key: &'a [u8], value: &'a [u8], expire_at: u64) -> Blueprint<'a> {
-        Blueprint { space: 7, hash_low: 9, key, value, expire_at, capacity: value.len() }
+        Blueprint {
+            space: 7,
+            hash_low: 9,
+            key,
+            value,
+            expire_at,
+            capacity: value.len(),
+            is_tombstone: false,
+        }
     }
 
     #[test]
@@ -458,7 +562,7 @@ mod tests {
                     let words = words(16);
                     let plan = blueprint(&key, &value, expire_at);
                     let record = Record::at(&words);
-                    record.write_new(&plan, LogicalAddress::NULL);
+                    record.write_new(&plan, LogicalAddress::NULL, Born::Free);
                     assert_eq!(record.size_words(), plan.words());
                     assert!(record.is_of(7, 9, &key));
                     assert!(!record.is_of(8, 9, &key) && !record.is_of(7, 8, &key));
@@ -480,7 +584,7 @@ mod tests {
         let words = words(16);
         let record = Record::at(&words);
         let key: Vec<u8> = (0..19).collect();
-        record.write_new(&blueprint(&key, b"", 0), LogicalAddress::NULL);
+        record.write_new(&blueprint(&key, b"", 0), LogicalAddress::NULL, Born::Free);
         for at in 0..key.len() {
             let mut other = key.clone();
             other[at] ^= 1;
@@ -493,11 +597,12 @@ mod tests {
         let words = words(16);
         let record = Record::at(&words);
         let plan = Blueprint { capacity: 16, ..blueprint(b"k", b"v", 0) };
-        record.write_new(&plan, LogicalAddress::NULL);
+        record.write_new(&plan, LogicalAddress::NULL, Born::Free);
         let mut latched = record.latch().unwrap();
-        assert!(latched.overwrite(&[1; 16], 0));
-        assert!(!latched.overwrite(&[1; 17], 0), "no room");
-        assert!(!latched.overwrite(&[1; 1], 5), "no expiry word");
+        assert!(latched.fits(16, 0));
+        latched.overwrite(&[1; 16], 0);
+        assert!(!latched.fits(17, 0), "no room");
+        assert!(!latched.fits(1, 5), "no expiry word");
         drop(latched);
         let mut out = Vec::new();
         assert_eq!(record.read(&mut out), Ok(Copied { value_len: 16, expire_at: 0 }));
@@ -508,16 +613,16 @@ mod tests {
     fn the_last_version_is_never_used_up() {
         let words = words(8);
         let record = Record::at(&words);
-        record.write_new(&blueprint(b"k", b"v", 0), LogicalAddress::NULL);
+        record.write_new(&blueprint(b"k", b"v", 0), LogicalAddress::NULL, Born::Free);
         words[STATE].store(u64::from(u32::MAX) << 32 | 1, Ordering::Relaxed);
-        assert!(!record.latch().unwrap().overwrite(b"w", 0));
+        assert!(!record.latch().unwrap().fits(1, 0));
     }
 
     #[test]
     fn a_latched_record_is_not_read_and_a_dead_one_not_latched() {
         let words = words(8);
         let record = Record::at(&words);
-        record.write_new(&blueprint(b"k", b"v", 0), LogicalAddress::NULL);
+        record.write_new(&blueprint(b"k", b"v", 0), LogicalAddress::NULL, Born::Free);
         let latched = record.latch().unwrap();
         assert_eq!(record.read(&mut Vec::new()), Err(Unreadable::Latched));
         latched.end(End::Removed);

@@ -2,23 +2,26 @@
 //!
 //! The buckets of all keys are latched in ascending order and the entries of the keys *held*, so
 //! that no operation that was already under way changes them. All records are written to the tail
-//! before the first one is linked: whatever can fail has failed by then, and nothing has happened.
-//! Readers that begin meanwhile wait at the latches; those that began earlier see the keys before
-//! the batch, or end after it.
+//! and all old ones latched before the first one is linked: whatever can fail has failed by then,
+//! and nothing has happened. The last of it is the one record of the log. Readers that begin
+//! meanwhile wait at the latches; those that began earlier see the keys before the batch, or end
+//! after it.
 
-use ferrokit_engine::{BatchOp, Result, WriteBatch};
+use ferrokit_engine::{BatchOp, CommitTicket, Durability, Op, Result, WriteBatch};
 
 use super::chain::{Found, Lookup};
-use super::write::blueprint;
+use super::known::{Asked, Known};
+use super::write::{Outcome, blueprint, tombstone};
 use super::{Name, Store};
 use crate::address::LogicalAddress;
+use crate::epoch::Guard;
 use crate::index::entry::Entry;
 use crate::index::latches::Latches;
 use crate::index::table::{Access, Slot, Table};
 use crate::interrupt::{Attempt, Interrupt};
 use crate::keyspaces::{Space, Spaces};
 use crate::log::Purpose;
-use crate::log::record::{End, Record};
+use crate::log::record::{Born, End, Latched, Record};
 
 /// One write of a batch, the last of its key.
 struct Planned<'b> {
@@ -36,28 +39,84 @@ struct Prepared<'t> {
     address: LogicalAddress,
 }
 
+/// What a batch finds of a key.
+enum Old<'g> {
+    Nothing,
+    /// Its record in memory, latched.
+    Record(Found<'g>, Latched<'g>),
+    /// Something on disk; whether the key is present, or a guess.
+    Cold { existed: bool },
+}
+
+impl Old<'_> {
+    /// Whether the key is counted among the entries of its keyspace.
+    fn is_counted(&self) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Record(_, latched) => !latched.is_tombstone(),
+            Self::Cold { existed } => *existed,
+        }
+    }
+}
+
 impl Store {
-    /// Applies a batch; answers whether any of its keys was present before.
+    /// Applies a batch; whether any of its keys was present before, if that is to be reported.
     ///
     /// # Errors
-    /// `InvalidArgument`, `OutOfSpace`, `Busy`; nothing of the batch took effect then.
-    pub(crate) fn write(&self, batch: &WriteBatch) -> Result<bool> {
+    /// `InvalidArgument`, `OutOfSpace`, `Busy`; those of the log and of cold reads. Nothing of the
+    /// batch took effect then.
+    pub(crate) fn write<'a>(
+        &'a self,
+        batch: &'a WriteBatch,
+        durability: Durability,
+        reports_existed: bool,
+    ) -> Op<'a, Outcome> {
         if batch.is_empty() {
-            return Ok(false);
+            return Op::ok(Outcome { existed: false, ticket: CommitTicket::NONE });
         }
-        self.run("write", |guard| {
-            let spaces = self.keyspaces.load(guard)?;
-            let plan = self.plan(batch, spaces)?;
-            let names: Vec<Name<'_>> = plan.iter().map(|write| write.name).collect();
-            let table = self.table_for_all(&names, guard)?;
-            let mut latches = Latches::take(table, names.iter().map(|name| name.hash))?;
-            let prepared = self.prepare(table, &plan, &mut latches)?;
-            latches.mark_changed();
-            let existed = self.apply(table, &plan, prepared, spaces);
-            drop(latches);
-            self.help_index(guard);
-            Ok(existed)
+        self.drive("write", move |guard, known| {
+            self.write_batch(guard, known, batch, durability, reports_existed)
         })
+    }
+
+    fn write_batch(
+        &self,
+        guard: &Guard<'_>,
+        known: &Known,
+        batch: &WriteBatch,
+        durability: Durability,
+        reports_existed: bool,
+    ) -> Attempt<Outcome> {
+        let spaces = self.keyspaces.load(guard)?;
+        let plan = self.plan(batch, spaces)?;
+        let names: Vec<Name<'_>> = plan.iter().map(|write| write.name).collect();
+        let table = self.table_for_all(&names, guard)?;
+        let mut latches = Latches::take(table, names.iter().map(|name| name.hash))?;
+        let prepared = self.prepare(table, &plan, &mut latches)?;
+        let appended = self.latch_all(table, &plan, known, reports_existed).and_then(|olds| {
+            let ticket = match self.journal().filter(|journal| journal.logs(durability)) {
+                None => CommitTicket::NONE,
+                Some(journal) => {
+                    let hashes = names.iter().map(|name| name.hash.0);
+                    journal.append_batch(hashes, self.clock.now(), batch, durability)?
+                }
+            };
+            Ok((olds, ticket))
+        });
+        let (olds, ticket) = match appended {
+            Ok(appended) => appended,
+            Err(interrupt) => {
+                self.abandon_all(prepared);
+                return Err(interrupt);
+            }
+        };
+        latches.mark_changed();
+        let existed = self.apply_batch(&plan, prepared, olds, spaces);
+        drop(latches);
+        self.help_index(guard);
+        let seen = names.iter().map(|name| self.ticket_of(spaces, name));
+        let saw = if reports_existed { seen.fold(ticket, CommitTicket::join) } else { ticket };
+        Ok(Outcome { existed, ticket: saw })
     }
 
     /// The last write of each key.
@@ -100,9 +159,7 @@ impl Store {
             match self.prepare_one(table, write, latches) {
                 Ok(one) => prepared.push(one),
                 Err(interrupt) => {
-                    for one in prepared.into_iter().flatten() {
-                        self.abandon_record(one.address);
-                    }
+                    self.abandon_all(prepared);
                     return Err(match interrupt {
                         Interrupt::NoSpace { .. } => Interrupt::NoSpace { words: words(plan) },
                         other => other,
@@ -113,102 +170,164 @@ impl Store {
         Ok(prepared)
     }
 
+    fn abandon_all(&self, prepared: Vec<Option<Prepared<'_>>>) {
+        for one in prepared.into_iter().flatten() {
+            self.abandon_record(one.address);
+        }
+    }
+
     fn prepare_one<'t>(
         &self,
         table: &'t Table,
         write: &Planned<'_>,
         latches: &mut Latches<'t>,
     ) -> Attempt<Option<Prepared<'t>>> {
-        let Some((value, expire_at)) = write.put else {
-            if let Some((slot, _)) = table.find(write.name.hash, Access::Holder)? {
-                latches.hold(slot);
-            }
-            return Ok(None);
-        };
         let hash = write.name.hash;
-        let slot = loop {
-            let (slot, seen) = table.find_or_create(hash, Access::Holder, self.log.begin())?;
-            // Somebody who was under way may give the slot to another chain before it is held.
-            let held = latches.hold(slot);
-            if held.tag() == seen.tag() && !held.is_tentative() {
-                break slot;
+        let (slot, plan) = match write.put {
+            Some((value, expire_at)) => {
+                let slot = loop {
+                    let (slot, seen) =
+                        table.find_or_create(hash, Access::Holder, self.log.begin())?;
+                    // Somebody who was under way may give the slot to another chain before it is
+                    // held.
+                    let held = latches.hold(slot);
+                    if held.tag() == seen.tag() && !held.is_tentative() {
+                        break slot;
+                    }
+                };
+                (slot, blueprint(&write.name, value, expire_at, value.len()))
+            }
+            None => {
+                let Some((slot, _)) = table.find(hash, Access::Holder)? else { return Ok(None) };
+                latches.hold(slot);
+                if self.tiers.is_none() {
+                    return Ok(None);
+                }
+                // Something older may be on disk.
+                (slot, tombstone(&write.name))
             }
         };
-        let plan = blueprint(&write.name, value, expire_at, value.len());
         // From here on the head stays, so that this address is greater.
-        let address = self.write_record(&plan, LogicalAddress::NULL, Purpose::Write)?;
+        let address = self.write_record(&plan, LogicalAddress::NULL, Purpose::Write, Born::Free)?;
         Ok(Some(Prepared { slot, tag: hash.tag(), address }))
     }
 
-    /// Links all records and ends the ones they replace. Nothing here can fail.
-    fn apply(
-        &self,
-        table: &Table,
+    /// Latches what the batch replaces.
+    ///
+    /// # Errors
+    /// `Cold` if it must be known of a key whether it is on disk.
+    fn latch_all<'g>(
+        &'g self,
+        table: &'g Table,
         plan: &[Planned<'_>],
-        prepared: Vec<Option<Prepared<'_>>>,
-        spaces: &Spaces,
-    ) -> bool {
-        let mut existed = false;
-        for (write, prepared) in plan.iter().zip(prepared) {
-            // `plan` was made with the same spaces.
-            let Ok(space) = spaces.of(write.keyspace) else { continue };
-            let old = self.find_latched(table, &write.name);
-            existed |= match prepared {
-                Some(new) => self.apply_put(old, &new, space),
-                None => self.apply_delete(old, space),
-            };
+        known: &Known,
+        reports_existed: bool,
+    ) -> Attempt<Vec<Old<'g>>> {
+        let mut asked = Vec::new();
+        let mut olds = Vec::with_capacity(plan.len());
+        for write in plan {
+            olds.push(match self.find_held(table, &write.name) {
+                Lookup::Absent(_) => Old::Nothing,
+                Lookup::Found(found) => match found.record.latch() {
+                    Some(latched) => Old::Record(found, latched),
+                    // A removal that was under way has ended meanwhile.
+                    None => Old::Nothing,
+                },
+                Lookup::Cold(cold) => match known.key(cold.address, &write.name) {
+                    Some(known) => {
+                        let value = known.value.as_ref();
+                        let existed = value.is_some_and(|it| !self.is_expired(it.expire_at));
+                        Old::Cold { existed }
+                    }
+                    None => {
+                        if reports_existed {
+                            asked.push(Asked::key(&cold, &write.name));
+                        }
+                        Old::Cold { existed: true }
+                    }
+                },
+            });
         }
-        existed
+        if asked.is_empty() { Ok(olds) } else { Err(Interrupt::Cold(asked)) }
     }
 
-    /// The record of a key whose bucket the caller has latched.
-    fn find_latched<'g>(&'g self, table: &'g Table, name: &Name<'_>) -> Option<Found<'g>> {
+    /// Searches a key whose bucket the caller has latched.
+    fn find_held<'g>(&'g self, table: &'g Table, name: &Name<'_>) -> Lookup<'g> {
         loop {
             match self.find(table, name, Access::Holder) {
-                Ok(Lookup::Found(found)) => return Some(found),
-                Ok(Lookup::Absent(_)) => return None,
+                Ok(lookup) => return lookup,
                 // A latched bucket is not migrated; nothing else interrupts its holder.
                 Err(_) => std::hint::spin_loop(),
             }
         }
     }
 
-    fn apply_put(&self, old: Option<Found<'_>>, new: &Prepared<'_>, space: &Space) -> bool {
-        // A removal that was under way may end while the latch is waited for.
-        let old = old.and_then(|old| old.record.latch().map(|latched| (old, latched)));
+    /// Links all records and ends the ones they replace. Nothing here can fail.
+    fn apply_batch(
+        &self,
+        plan: &[Planned<'_>],
+        prepared: Vec<Option<Prepared<'_>>>,
+        olds: Vec<Old<'_>>,
+        spaces: &Spaces,
+    ) -> bool {
+        let mut existed = false;
+        for ((write, prepared), old) in plan.iter().zip(prepared).zip(olds) {
+            // `plan` was made with the same spaces.
+            let Ok(space) = spaces.of(write.keyspace) else { continue };
+            existed |= match &old {
+                Old::Nothing => false,
+                Old::Cold { existed } => *existed,
+                Old::Record(_, latched) => {
+                    !latched.is_tombstone() && !self.is_expired(latched.expire_at())
+                }
+            };
+            self.apply_one(write, prepared, old, space);
+        }
+        existed
+    }
+
+    fn apply_one(
+        &self,
+        write: &Planned<'_>,
+        prepared: Option<Prepared<'_>>,
+        old: Old<'_>,
+        space: &Space,
+    ) {
+        let was_counted = old.is_counted();
+        match (prepared, old) {
+            (Some(new), old) => {
+                self.link_held(&new);
+                if let Old::Record(found, latched) = old {
+                    self.retire(&found, latched, End::Replaced);
+                }
+                match (was_counted, write.put.is_some()) {
+                    (false, true) => space.count_added(),
+                    (true, false) => space.count_removed(),
+                    _ => {}
+                }
+            }
+            (None, Old::Record(found, latched)) => self.remove(&found, latched, space),
+            (None, _) => {}
+        }
+    }
+
+    /// Links a record to an entry that the caller holds.
+    fn link_held(&self, new: &Prepared<'_>) {
         let head = new.slot.load();
         let record: Record<'_> = self.log.record(new.address);
         record.set_previous(head.address());
         debug_assert!(head.is_held() && head.address() < new.address);
         new.slot.store_held(Entry::new(new.tag, new.address).held());
-        match old {
-            Some((old, latched)) => {
-                let existed = !self.is_expired(latched.expire_at());
-                self.retire(&old, latched, End::Replaced);
-                existed
-            }
-            None => {
-                space.count_added();
-                false
-            }
-        }
-    }
-
-    fn apply_delete(&self, old: Option<Found<'_>>, space: &Space) -> bool {
-        let Some(old) = old else { return false };
-        let Some(latched) = old.record.latch() else { return false };
-        let existed = !self.is_expired(latched.expire_at());
-        self.remove(&old, latched, space);
-        existed
     }
 }
 
-/// The words of all records of a batch.
+/// The words of all records of a batch, were each delete a tombstone.
 fn words(plan: &[Planned<'_>]) -> u64 {
-    plan.iter()
-        .filter_map(|write| {
-            let (value, expire_at) = write.put?;
-            Some(blueprint(&write.name, value, expire_at, value.len()).words() as u64)
-        })
-        .sum()
+    let words = |write: &Planned<'_>| match write.put {
+        Some((value, expire_at)) => {
+            blueprint(&write.name, value, expire_at, value.len()).words() as u64
+        }
+        None => tombstone(&write.name).words() as u64,
+    };
+    plan.iter().map(words).sum()
 }

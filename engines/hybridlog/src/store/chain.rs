@@ -5,7 +5,10 @@
 //! same key meet there, and the second looks again. Dead records are unlinked by whoever passes
 //! (Harris, DISC 2001: a dead record's own link never changes any more, so no live record can be
 //! lost behind it). A chain ends at the first address before the log's begin: as addresses descend,
-//! everything behind lies there too.
+//! everything behind lies there too. In the same way, from the first address before the log's head
+//! on, all of it is *cold*: on disk, where nothing is unlinked.
+
+use ferrokit_engine::{CommitTicket, Result};
 
 use super::{Name, Store};
 use crate::address::LogicalAddress;
@@ -14,7 +17,7 @@ use crate::index::table::{Access, Slot, Table};
 use crate::interrupt::Attempt;
 use crate::keyspaces::Space;
 use crate::log::Purpose;
-use crate::log::record::{Blueprint, End, Latched, Record};
+use crate::log::record::{Blueprint, Born, End, Latched, Record};
 
 /// A key's record and the way to it.
 pub(super) struct Found<'g> {
@@ -27,12 +30,28 @@ pub(super) struct Found<'g> {
     pub(super) record: Record<'g>,
 }
 
+/// The part of a chain that is not in memory, where the key may be.
+pub(super) struct Cold<'g> {
+    pub(super) slot: Slot<'g>,
+    /// The entry by which it was found.
+    pub(super) head: Entry,
+    /// Where the cold part begins.
+    pub(super) address: LogicalAddress,
+    /// Where the log began then.
+    pub(super) begin: LogicalAddress,
+}
+
 /// The outcome of a search.
 pub(super) enum Lookup<'g> {
     Found(Found<'g>),
     /// Not there; the entry of its chain, if there is one.
     Absent(Option<(Slot<'g>, Entry)>),
+    /// Not in memory.
+    Cold(Cold<'g>),
 }
+
+/// What writes a change into the log, of a record that is linked and that nobody sees yet.
+pub(super) type Append<'a> = dyn Fn() -> Result<CommitTicket> + 'a;
 
 impl Store {
     /// Searches a key's newest record, unlinking dead ones on the way.
@@ -49,9 +68,11 @@ impl Store {
                 return Ok(Lookup::Absent(None));
             };
             let begin = self.log.begin();
+            // Read after the begin, and neither ever falls: not before it.
+            let in_memory = self.log.head();
             let mut predecessor = None;
             let mut address = head.address();
-            while address != LogicalAddress::NULL && address >= begin {
+            while address >= in_memory {
                 let record = self.log.record(address);
                 let header = record.header();
                 let is_named = record.is_of(name.space, name.hash.low(), name.key);
@@ -85,6 +106,9 @@ impl Store {
                 }
                 address = header.previous();
             }
+            if address >= begin {
+                return Ok(Lookup::Cold(Cold { slot, head, address, begin }));
+            }
             return Ok(Lookup::Absent(Some((slot, head))));
         }
     }
@@ -106,9 +130,10 @@ impl Store {
         plan: &Blueprint<'_>,
         previous: LogicalAddress,
         purpose: Purpose,
+        born: Born,
     ) -> Attempt<LogicalAddress> {
         let address = self.log.allocate(plan.words(), purpose)?;
-        self.log.record(address).write_new(plan, previous);
+        self.log.record(address).write_new(plan, previous, born);
         if address.offset(self.log.page_words_log2()) == 0 {
             self.consider_compaction();
         }
@@ -122,29 +147,72 @@ impl Store {
         self.log.count_dead(address, record.size_words());
     }
 
-    /// Links a new record in place of the latched one; `false` if the chain is another by now.
-    /// Either way the latch is given back.
+    /// Links a new record in place of the latched one; `None` if the chain is another by now.
+    /// Either way the latch is given back. With `append`, nobody sees the new record before that
+    /// has succeeded.
     ///
     /// # Errors
-    /// `NoSpace`.
+    /// `NoSpace`; those of `append`, and the latched record lives on.
     pub(super) fn replace(
         &self,
         found: &Found<'_>,
         latched: Latched<'_>,
         plan: &Blueprint<'_>,
         purpose: Purpose,
-    ) -> Attempt<bool> {
+        append: Option<&Append<'_>>,
+    ) -> Attempt<Option<CommitTicket>> {
+        // A head is left out of the new chain: under its latch its own link stays.
         let is_head = found.head.address() == found.address;
-        // A head is left out of the new chain at once: under its latch its own link stays.
-        let previous = if is_head { latched.previous() } else { found.head.address() };
+        let behind = if is_head { latched.previous() } else { found.head.address() };
         // The head was read before the address is allocated: the address is greater.
-        let address = self.write_record(plan, previous, purpose)?;
-        if !found.slot.exchange(found.head, found.head.with_address(address)) {
-            self.abandon_record(address);
-            return Ok(false);
-        }
+        let Some(append) = append else {
+            let address = self.write_record(plan, behind, purpose, Born::Free)?;
+            if !found.slot.exchange(found.head, found.head.with_address(address)) {
+                self.abandon_record(address);
+                return Ok(None);
+            }
+            self.retire(found, latched, End::Replaced);
+            return Ok(Some(CommitTicket::NONE));
+        };
+        let head = found.head.address();
+        let Some((mut new, ticket)) = self.link(found.slot, found.head, head, plan, purpose, append)?
+        else {
+            return Ok(None);
+        };
+        new.set_previous(behind);
         self.retire(found, latched, End::Replaced);
-        Ok(true)
+        drop(new);
+        Ok(Some(ticket))
+    }
+
+    /// Links a new record, latched, at the head of a chain and appends its change; `None` if the
+    /// chain is another by now.
+    ///
+    /// # Errors
+    /// `NoSpace`; those of `append`, and the new record is dead.
+    pub(super) fn link<'g>(
+        &'g self,
+        slot: Slot<'_>,
+        head: Entry,
+        previous: LogicalAddress,
+        plan: &Blueprint<'_>,
+        purpose: Purpose,
+        append: &Append<'_>,
+    ) -> Attempt<Option<(Latched<'g>, CommitTicket)>> {
+        let address = self.write_record(plan, previous, purpose, Born::Latched)?;
+        if !slot.exchange(head, head.with_address(address)) {
+            self.abandon_record(address);
+            return Ok(None);
+        }
+        let new = self.log.record(address).born_latched();
+        match append() {
+            Ok(ticket) => Ok(Some((new, ticket))),
+            Err(error) => {
+                new.end(End::Removed);
+                self.log.count_dead(address, self.log.record(address).size_words());
+                Err(error.into())
+            }
+        }
     }
 
     /// Ends a record's life: it is dead to everybody once the latch is given back, then unlinked.
@@ -167,47 +235,61 @@ impl Store {
         space.count_removed();
     }
 
-    /// Links the first record of a key that a search found absent; `false` if the chain is another
+    /// Links the first record in memory of a key, before what `previous` says of the chain; `None`
+    /// if the chain is another by now.
+    ///
+    /// # Errors
+    /// `NoSpace`; those of `append`.
+    pub(super) fn insert_at(
+        &self,
+        (slot, head): (Slot<'_>, Entry),
+        previous: LogicalAddress,
+        plan: &Blueprint<'_>,
+        purpose: Purpose,
+        append: Option<&Append<'_>>,
+    ) -> Attempt<Option<CommitTicket>> {
+        if let Some(append) = append {
+            let linked = self.link(slot, head, previous, plan, purpose, append)?;
+            return Ok(linked.map(|(_, ticket)| ticket));
+        }
+        let address = self.write_record(plan, previous, purpose, Born::Free)?;
+        if !slot.exchange(head, head.with_address(address)) {
+            self.abandon_record(address);
+            return Ok(None);
+        }
+        Ok(Some(CommitTicket::NONE))
+    }
+
+    /// Links the first record of a key that a search found absent; `None` if the chain is another
     /// by now.
     ///
     /// # Errors
-    /// `NoSpace`, `IndexFull`, `Again`.
+    /// `NoSpace`, `IndexFull`, `Again`; those of `append`.
     pub(super) fn insert(
         &self,
         table: &Table,
         place: Option<(Slot<'_>, Entry)>,
         name: &Name<'_>,
         plan: &Blueprint<'_>,
-        space: &Space,
-    ) -> Attempt<bool> {
-        let begin = self.log.begin();
+        append: Option<&Append<'_>>,
+    ) -> Attempt<Option<CommitTicket>> {
         let (slot, head) = match place {
             Some(place) => place,
             None => {
-                let made = table.find_or_create(name.hash, Access::Shared, begin)?;
+                let made = table.find_or_create(name.hash, Access::Shared, self.log.begin())?;
                 if made.1.address() != LogicalAddress::NULL {
                     // Somebody else made it, maybe for this key.
-                    return Ok(false);
+                    return Ok(None);
                 }
                 made
             }
         };
-        let address = match self.write_record(plan, head.address(), Purpose::Write) {
-            Ok(address) => address,
-            Err(interrupt) => {
-                if head.address() == LogicalAddress::NULL {
-                    // An entry without a record is not left behind.
-                    let _ = slot.exchange(head, Entry::FREE);
-                }
-                return Err(interrupt);
-            }
-        };
-        if !slot.exchange(head, head.with_address(address)) {
-            self.abandon_record(address);
-            return Ok(false);
+        let inserted = self.insert_at((slot, head), head.address(), plan, Purpose::Write, append);
+        if inserted.is_err() && head.address() == LogicalAddress::NULL {
+            // An entry without a record is not left behind.
+            let _ = slot.exchange(head, Entry::FREE);
         }
-        space.count_added();
-        Ok(true)
+        inserted
     }
 
     /// The table for a key, or an interrupt if its bucket is being migrated.

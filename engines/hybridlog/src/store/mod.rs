@@ -2,17 +2,22 @@
 //!
 //! | module | subject |
 //! |---|---|
+//! | [`drive`] | attempts, and what is waited for between them |
 //! | [`chain`] | finding a key's record, linking, unlinking |
 //! | [`read`] | one key, many keys |
 //! | [`write`] | put, delete, update |
 //! | [`batch`] | writes that become visible together |
 //! | [`sweep`] | visiting all keys |
-//! | [`space`] | compaction, and what happens when memory is short |
+//! | [`space`] | compaction in memory, and what happens when memory is short |
+//! | [`tiers`] | pages on their way to disk and out of memory |
+//! | [`cold`], [`known`] | reading what is not in memory |
+//! | [`compaction`] | compaction of what is on disk |
+//! | [`checkpoint`], [`recovery`] | taking a checkpoint, and beginning from one |
 //!
 //! # Attempts
 //! An operation is a loop of attempts, each inside an epoch ([`Store::run`]). An attempt never
 //! waits for anything that needs others to see a later epoch (space, a keyspace exchange, a
-//! batch): it is interrupted, leaves the epoch, and only then waits.
+//! batch, a record on disk): it is interrupted, leaves the epoch, and only then waits.
 //!
 //! # Lock order
 //! bucket latches (ascending) → record latch. `maintenance` and the keyspaces' `exchange` are
@@ -20,30 +25,42 @@
 
 mod batch;
 mod chain;
+mod checkpoint;
+mod cold;
+mod compaction;
+mod drive;
+pub(crate) mod known;
 mod read;
+pub(crate) mod recovery;
 mod space;
 mod sweep;
+pub(crate) mod tiers;
 mod write;
 
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::Mutex;
 
-use ferrokit_engine::{Env, Error, ErrorKind, ExpiryClock, KeyspaceId, Result, Stats, UnixMillis};
+use ferrokit_engine::{
+    CommitTicket, Durability, Env, ExpiryClock, KeyspaceId, Op, Result, Stats, UnixMillis,
+};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::space::Maintenance;
+use self::tiers::Tiers;
 use crate::config::HybridLogConfig;
-use crate::epoch::{Epochs, Guard, SLOTS};
+use crate::epoch::{Epochs, SLOTS};
 use crate::index::HashIndex;
 use crate::index::entry::KeyHash;
-use crate::interrupt::{Attempt, Interrupt};
+use crate::journal::{Change, Journal};
 use crate::keyspaces::Keyspaces;
-use crate::log::RecordLog;
-use crate::primitive::{AtomicU64, Backoff, Ordering, OwnLine};
+use crate::log::{RecordLog, Span};
+use crate::primitive::{AtomicU64, Ordering, OwnLine};
 
-/// How often an operation frees space for itself before it gives up to others who take it.
-const MAX_SPACE_TRIES: u32 = 64;
+pub(crate) use self::read::Reading;
+pub(crate) use self::sweep::SweptBuckets;
+pub(crate) use self::write::{Intent, Outcome};
+
 /// Scratch buffers that grew larger than this are not kept.
 const MAX_KEPT_SCRATCH_BYTES: usize = 1 << 20;
 
@@ -73,23 +90,43 @@ pub(crate) struct Store {
     maintenance_wanted: OwnLine<AtomicU64>,
     pages_compacted: AtomicU64,
     records_moved: AtomicU64,
+    /// What is not in memory; none for an engine that has nothing else.
+    pub(crate) tiers: Option<Tiers>,
 }
 
 impl Store {
-    /// An empty store.
+    /// An empty store in memory.
     ///
     /// # Errors
     /// `OutOfSpace` if the system has not the memory.
     pub(crate) fn new(env: &Env, config: &HybridLogConfig) -> Result<Self> {
         let epochs = Arc::new(Epochs::new(SLOTS));
         let (buckets, buckets_max) = config.buckets();
-        let page_words_log2 = (config.page_bytes / 8).trailing_zeros();
+        let index = HashIndex::new(buckets, buckets_max, Arc::clone(&epochs))?;
+        let keyspaces = Keyspaces::new(config.keyspaces, Arc::clone(&epochs));
+        let hash_seed = env.random.next_u64();
+        Self::of(env, config, hash_seed, Span::EMPTY, index, keyspaces, epochs, None)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one value, put together once")]
+    fn of(
+        env: &Env,
+        config: &HybridLogConfig,
+        hash_seed: u64,
+        span: Span,
+        index: HashIndex,
+        keyspaces: Keyspaces,
+        epochs: Arc<Epochs>,
+        tiers: Option<Tiers>,
+    ) -> Result<Self> {
+        let page_words_log2 = config.page_words_log2();
+        let log = RecordLog::new(config.frames(), page_words_log2, Arc::clone(&epochs), span)?;
         Ok(Self {
-            index: HashIndex::new(buckets, buckets_max, Arc::clone(&epochs))?,
-            log: Arc::new(RecordLog::new(config.frames(), page_words_log2, Arc::clone(&epochs))?),
-            keyspaces: Keyspaces::new(config.keyspaces, Arc::clone(&epochs)),
+            index,
+            log: Arc::new(log),
+            keyspaces,
             clock: ExpiryClock::new(Arc::clone(&env.clock), UnixMillis(0)),
-            hash_seed: env.random.next_u64(),
+            hash_seed,
             slack_percent: config.slack_percent as usize,
             garbage_percent: u64::from(config.garbage_percent),
             maintenance: Mutex::new(Maintenance::default()),
@@ -97,42 +134,15 @@ impl Store {
             maintenance_wanted: OwnLine(AtomicU64::new(0)),
             pages_compacted: AtomicU64::new(0),
             records_moved: AtomicU64::new(0),
+            tiers,
             epochs,
         })
     }
 
-    /// Makes attempts until one succeeds or fails for good.
-    fn run<T>(
-        &self,
-        operation: &'static str,
-        mut attempt: impl FnMut(&Guard<'_>) -> Attempt<T>,
-    ) -> Result<T> {
-        let mut backoff = Backoff::default();
-        let mut space_tries = 0;
-        loop {
-            let guard = self.epochs.enter();
-            let interrupt = match attempt(&guard) {
-                Ok(result) => return Ok(result),
-                Err(interrupt) => interrupt,
-            };
-            drop(guard);
-            match interrupt {
-                Interrupt::Again => backoff.wait(),
-                Interrupt::NoSpace { words } => {
-                    if space_tries == MAX_SPACE_TRIES {
-                        return Err(Error::new(
-                            ErrorKind::Busy,
-                            operation,
-                            "other writes took the space as it was freed; try again",
-                        ));
-                    }
-                    space_tries += 1;
-                    self.make_space(operation, words)?;
-                }
-                Interrupt::IndexFull => self.grow_index(operation)?,
-                Interrupt::Failed(error) => return Err(error),
-            }
-        }
+    /// The journal, where there is one (not while it is replayed).
+    #[inline]
+    pub(crate) fn journal(&self) -> Option<&Journal> {
+        self.tiers.as_ref().and_then(|tiers| tiers.journal.get())
     }
 
     #[inline]
@@ -151,30 +161,50 @@ impl Store {
     /// Gives a keyspace a new, empty space.
     ///
     /// # Errors
-    /// Those of [`Keyspaces::clear`].
-    pub(crate) fn clear_keyspace(&self, keyspace: KeyspaceId) -> Result<()> {
-        if self.keyspaces.clear(keyspace)? > 0 {
+    /// Those of [`Keyspaces::clear`] and of the log.
+    pub(crate) fn clear_keyspace(
+        &self,
+        keyspace: KeyspaceId,
+        durability: Durability,
+    ) -> Result<CommitTicket> {
+        let append = || self.append_exchange(Change::Clear { keyspace }, durability);
+        let (entries, ticket) = self.keyspaces.clear(keyspace, append)?;
+        if entries > 0 {
             // Its records are not counted as dead: they are found by going through all pages.
             self.collect_before_page.fetch_max(self.log.tail_page() + 1, Ordering::AcqRel);
             self.want_maintenance();
         }
-        Ok(())
+        Ok(ticket)
     }
 
     /// Exchanges two keyspaces.
     ///
     /// # Errors
-    /// Those of [`Keyspaces::swap`].
-    pub(crate) fn swap_keyspaces(&self, a: KeyspaceId, b: KeyspaceId) -> Result<()> {
-        self.keyspaces.swap(a, b)
+    /// Those of [`Keyspaces::swap`] and of the log.
+    pub(crate) fn swap_keyspaces(
+        &self,
+        a: KeyspaceId,
+        b: KeyspaceId,
+        durability: Durability,
+    ) -> Result<CommitTicket> {
+        self.keyspaces.swap(a, b, || self.append_exchange(Change::Swap { a, b }, durability))
+    }
+
+    fn append_exchange(&self, change: Change<'_>, durability: Durability) -> Result<CommitTicket> {
+        match self.journal().filter(|journal| journal.logs(durability)) {
+            None => Ok(CommitTicket::NONE),
+            Some(journal) => journal.append_unnoted(self.clock.now(), change, durability),
+        }
     }
 
     /// The number of keys of a keyspace, expired ones that are still stored included.
     ///
     /// # Errors
     /// `InvalidArgument` beyond the number of keyspaces.
-    pub(crate) fn keyspace_entries(&self, keyspace: KeyspaceId) -> Result<u64> {
-        self.run("keyspace_len", |guard| Ok(self.keyspaces.load(guard)?.of(keyspace)?.entries()))
+    pub(crate) fn keyspace_entries(&self, keyspace: KeyspaceId) -> Op<'_, u64> {
+        self.drive("keyspace_len", move |guard, _| {
+            Ok(self.keyspaces.load(guard)?.of(keyspace)?.entries())
+        })
     }
 
     /// Counters and gauges.
@@ -199,6 +229,9 @@ impl Store {
             .push("index_growing", u64::from(self.index.is_growing(&guard)))
             .push("epoch", self.epochs.current())
             .push("epoch_actions_waiting", self.epochs.waiting());
+        if let Some(tiers) = &self.tiers {
+            tiers.stats_into(&self.log, &mut stats);
+        }
         stats
     }
 
@@ -209,7 +242,7 @@ impl Store {
             && self.maintenance_wanted.0.swap(0, Ordering::AcqRel) != 0
     }
 
-    fn want_maintenance(&self) {
+    pub(crate) fn want_maintenance(&self) {
         self.maintenance_wanted.0.store(1, Ordering::Release);
     }
 }

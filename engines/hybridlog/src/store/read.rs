@@ -1,13 +1,16 @@
 //! Reading one key, and many.
 
-use ferrokit_engine::{Entry as Lent, KeyspaceId, Result};
+use ferrokit_engine::{CommitTicket, Entry as Lent, KeyspaceId, Op, Result};
 
 use super::chain::Lookup;
+use super::drive::Step;
+use super::known::{Asked, Known};
 use super::{Name, Store, shown_expiry, with_scratch};
 use crate::epoch::Guard;
 use crate::index::latches::Latches;
 use crate::index::table::{Access, Table};
 use crate::interrupt::{Attempt, Interrupt};
+use crate::keyspaces::Spaces;
 use crate::log::record::{Copied, Unreadable};
 use crate::primitive::{Ordering, fence};
 
@@ -16,6 +19,14 @@ const MAX_COPIED_BYTES: usize = 8 << 20;
 /// How often many keys are read without latches before they are taken.
 const OPTIMISTIC_TRIES: u32 = 3;
 
+/// What a read found, and what to wait for before it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// How many keys were present.
+    pub(crate) found: usize,
+    pub(crate) ticket: CommitTicket,
+}
+
 /// One key that was found.
 struct Hit {
     index: usize,
@@ -23,51 +34,106 @@ struct Hit {
     copied: Copied,
 }
 
+type VisitOne<'a> = dyn FnMut(Lent<'_>) + Send + 'a;
+type VisitMany<'a> = dyn FnMut(usize, Lent<'_>) + Send + 'a;
+
 impl Store {
-    /// Reads a key; `visit` gets a copy that no writer touches. Whether it was present.
+    /// Reads a key; `visit` gets a copy that no writer touches.
     ///
     /// # Errors
-    /// `InvalidArgument` beyond the number of keyspaces.
-    pub(crate) fn get(
+    /// `InvalidArgument` beyond the number of keyspaces; `Corruption`, `Io`.
+    pub(crate) fn get<'a>(
+        &'a self,
+        keyspace: KeyspaceId,
+        key: &'a [u8],
+        visit: &'a mut VisitOne<'a>,
+    ) -> Op<'a, Reading> {
+        let known = Known::default();
+        let read = with_scratch(|scratch| {
+            Ok(match self.read_now(keyspace, key, &known, scratch)? {
+                Step::Done((copied, ticket)) => Step::Done(show(copied, ticket, scratch, visit)),
+                Step::Wait(wait) => Step::Wait(wait),
+            })
+        });
+        match read {
+            Ok(Step::Done(reading)) => Op::ok(reading),
+            Err(error) => Op::err(error),
+            Ok(Step::Wait(wait)) => Op::pending(async move {
+                let (mut known, mut wait, mut value) = (known, wait, Vec::new());
+                loop {
+                    self.wait("get", wait, &mut known).await?;
+                    match self.read_now(keyspace, key, &known, &mut value)? {
+                        Step::Done((copied, ticket)) => {
+                            return Ok(show(copied, ticket, &value, visit));
+                        }
+                        Step::Wait(again) => wait = again,
+                    }
+                }
+            }),
+        }
+    }
+
+    fn read_now(
         &self,
         keyspace: KeyspaceId,
         key: &[u8],
-        visit: &mut (dyn FnMut(Lent<'_>) + Send + '_),
-    ) -> Result<bool> {
-        with_scratch(|scratch| {
-            let copied = self.run("get", |guard| {
-                scratch.clear();
-                let space = self.keyspaces.load(guard)?.of(keyspace)?.id();
-                let name = self.name(space, key);
-                let table = self.table_for(&name, guard)?;
-                self.read_in(table, &name, Access::Shared, guard, scratch)
-            })?;
-            if let Some(copied) = copied {
-                visit(lent(scratch, copied));
-            }
-            Ok(copied.is_some())
+        known: &Known,
+        out: &mut Vec<u8>,
+    ) -> Result<Step<(Option<Copied>, CommitTicket)>> {
+        self.run_now("get", |guard| {
+            out.clear();
+            let spaces = self.keyspaces.load(guard)?;
+            let name = self.name(spaces.of(keyspace)?.id(), key);
+            let table = self.table_for(&name, guard)?;
+            let copied = self.read_in(table, &name, Access::Shared, guard, known, out)?;
+            Ok((copied, self.ticket_of(spaces, &name)))
         })
     }
 
-    /// Appends a copy of a key's value to `out`, if it is present. An expired record is removed.
+    /// What a reader of a key must wait for; asked after the read.
+    #[inline]
+    pub(super) fn ticket_of(&self, spaces: &Spaces, name: &Name<'_>) -> CommitTicket {
+        match self.journal() {
+            None => CommitTicket::NONE,
+            Some(journal) => journal.ticket(name.hash.0).join(spaces.ticket()),
+        }
+    }
+
+    /// Appends a copy of a key's value to `out`, if it is present.
     pub(super) fn read_in(
         &self,
         table: &Table,
         name: &Name<'_>,
         access: Access,
         guard: &Guard<'_>,
+        known: &Known,
         out: &mut Vec<u8>,
     ) -> Attempt<Option<Copied>> {
         let start = out.len();
         loop {
-            let Lookup::Found(found) = self.find(table, name, access)? else { return Ok(None) };
+            let found = match self.find(table, name, access)? {
+                Lookup::Found(found) => found,
+                Lookup::Absent(_) => return Ok(None),
+                Lookup::Cold(cold) => {
+                    let Some(answer) = known.key(cold.address, name) else {
+                        return Err(Interrupt::Cold(vec![Asked::key(&cold, name)]));
+                    };
+                    let live = answer.value.as_ref().filter(|it| !self.is_expired(it.expire_at));
+                    return Ok(live.map(|it| {
+                        out.extend_from_slice(&it.value);
+                        Copied { value_len: it.value.len(), expire_at: it.expire_at }
+                    }));
+                }
+            };
             match found.record.read(out) {
                 Ok(copied) if !self.is_expired(copied.expire_at) => return Ok(Some(copied)),
                 Ok(_) => {
                     out.truncate(start);
                     // Not while an exchange waits for us to leave: no reason to begin again, and to
-                    // show once more what was shown. A later read will find it.
-                    if let Ok(spaces) = self.keyspaces.load(guard)
+                    // show once more what was shown. A later read will find it. What may go to disk
+                    // is left to it: to remove the newest of several records takes a write.
+                    if self.tiers.is_none()
+                        && let Ok(spaces) = self.keyspaces.load(guard)
                         && let Some(latched) = found.record.latch()
                         && self.is_expired(latched.expire_at())
                         && let Some(space) = spaces.by_id(name.space)
@@ -76,6 +142,7 @@ impl Store {
                     }
                     return Ok(None);
                 }
+                Err(Unreadable::Tombstone) => return Ok(None),
                 // It has a successor, or it is gone.
                 Err(Unreadable::Dead) => {}
                 Err(Unreadable::Latched) if access == Access::Holder => {}
@@ -86,50 +153,82 @@ impl Store {
 
     /// Reads many keys. Who sees one write of a batch here sees all of them: either no batch was
     /// applied in any of the buckets between the first look and the last, or the buckets are
-    /// latched. Answers how many were found.
+    /// latched.
     ///
     /// # Errors
-    /// `InvalidArgument` beyond the number of keyspaces.
-    pub(crate) fn get_many(
+    /// `InvalidArgument` beyond the number of keyspaces; `Corruption`, `Io`.
+    pub(crate) fn get_many<'a>(
+        &'a self,
+        keyspace: KeyspaceId,
+        keys: &'a [&'a [u8]],
+        visit: &'a mut VisitMany<'a>,
+    ) -> Op<'a, Reading> {
+        let known = Known::default();
+        match self.read_many_now(keyspace, keys, &known, visit) {
+            Ok(Step::Done(reading)) => Op::ok(reading),
+            Err(error) => Op::err(error),
+            Ok(Step::Wait(wait)) => Op::pending(async move {
+                let (mut known, mut wait) = (known, wait);
+                loop {
+                    self.wait("get_many", wait, &mut known).await?;
+                    match self.read_many_now(keyspace, keys, &known, visit)? {
+                        Step::Done(reading) => return Ok(reading),
+                        Step::Wait(again) => wait = again,
+                    }
+                }
+            }),
+        }
+    }
+
+    fn read_many_now(
         &self,
         keyspace: KeyspaceId,
         keys: &[&[u8]],
-        visit: &mut (dyn FnMut(usize, Lent<'_>) + Send + '_),
-    ) -> Result<usize> {
+        known: &Known,
+        visit: &mut VisitMany<'_>,
+    ) -> Result<Step<Reading>> {
         let mut hits = Vec::with_capacity(keys.len());
-        let is_read = with_scratch(|scratch| -> Result<bool> {
+        let read = with_scratch(|scratch| -> Result<Option<Step<Reading>>> {
             for _ in 0..OPTIMISTIC_TRIES {
-                let is_consistent = self.run("get_many", |guard| {
+                let read = self.run_now("get_many", |guard| {
                     scratch.clear();
                     hits.clear();
-                    self.read_optimistically(guard, keyspace, keys, scratch, &mut hits)
+                    self.read_optimistically(guard, keyspace, keys, known, scratch, &mut hits)
                 })?;
-                if is_consistent {
-                    for hit in &hits {
-                        let value = &scratch[hit.start..hit.start + hit.copied.value_len];
-                        visit(hit.index, lent(value, hit.copied));
+                match read {
+                    Step::Wait(wait) => return Ok(Some(Step::Wait(wait))),
+                    Step::Done(None) => {}
+                    Step::Done(Some(ticket)) => {
+                        for hit in &hits {
+                            let value = &scratch[hit.start..hit.start + hit.copied.value_len];
+                            visit(hit.index, lent(value, hit.copied));
+                        }
+                        return Ok(Some(Step::Done(Reading { found: hits.len(), ticket })));
                     }
-                    return Ok(true);
                 }
             }
-            Ok(false)
+            Ok(None)
         })?;
-        if is_read {
-            return Ok(hits.len());
+        match read {
+            Some(step) => Ok(step),
+            None => self.run_now("get_many", |guard| {
+                self.read_latched(guard, keyspace, keys, known, visit)
+            }),
         }
-        self.run("get_many", |guard| self.read_latched(guard, keyspace, keys, visit))
     }
 
-    /// Copies all values; `false` if a batch came in between, or they are too many bytes.
+    /// Copies all values; `None` if a batch came in between, or they are too many bytes.
     fn read_optimistically(
         &self,
         guard: &Guard<'_>,
         keyspace: KeyspaceId,
         keys: &[&[u8]],
+        known: &Known,
         scratch: &mut Vec<u8>,
         hits: &mut Vec<Hit>,
-    ) -> Attempt<bool> {
-        let space = self.keyspaces.load(guard)?.of(keyspace)?.id();
+    ) -> Attempt<Option<CommitTicket>> {
+        let spaces = self.keyspaces.load(guard)?;
+        let space = spaces.of(keyspace)?.id();
         let tables = self.index.tables(guard);
         let names: Vec<Name<'_>> = keys.iter().map(|key| self.name(space, key)).collect();
         for name in &names {
@@ -137,6 +236,7 @@ impl Store {
         }
         // First all buckets, then all records: the misses of each kind overlap.
         let mut versions = Vec::with_capacity(names.len());
+        let head = self.log.head();
         for name in &names {
             let table = self.table_for(name, guard)?;
             let control = table.control(table.bucket_of(name.hash.low()));
@@ -145,24 +245,33 @@ impl Store {
             }
             versions.push((table, control.version_and_latches()));
             if let Some((_, entry)) = table.find(name.hash, Access::Shared)?
-                && entry.address() >= self.log.begin()
+                && entry.address() >= head
             {
                 self.log.prefetch(entry.address());
             }
         }
+        let mut asked = Vec::new();
         for (index, (name, (table, _))) in names.iter().zip(&versions).enumerate() {
             let start = scratch.len();
-            let read = self.read_in(table, name, Access::Shared, guard, scratch)?;
-            hits.extend(read.map(|copied| Hit { index, start, copied }));
-            if scratch.len() > MAX_COPIED_BYTES {
-                return Ok(false);
+            match self.read_in(table, name, Access::Shared, guard, known, scratch) {
+                Ok(read) => hits.extend(read.map(|copied| Hit { index, start, copied })),
+                // The waits for the device overlap, too.
+                Err(Interrupt::Cold(more)) => asked.extend(more),
+                Err(other) => return Err(other),
             }
+            if scratch.len() > MAX_COPIED_BYTES {
+                return Ok(None);
+            }
+        }
+        if !asked.is_empty() {
+            return Err(Interrupt::Cold(asked));
         }
         // Whatever was read of a batch, its latches or its versions are seen from here on.
         fence(Ordering::Acquire);
-        Ok(names.iter().zip(&versions).all(|(name, (table, version))| {
+        let is_consistent = names.iter().zip(&versions).all(|(name, (table, version))| {
             table.control(table.bucket_of(name.hash.low())).version_and_latches() == *version
-        }))
+        });
+        Ok(is_consistent.then(|| self.ticket_of_all(spaces, &names)))
     }
 
     /// Reads and shows one after the other, no batch being able to come in between.
@@ -171,25 +280,52 @@ impl Store {
         guard: &Guard<'_>,
         keyspace: KeyspaceId,
         keys: &[&[u8]],
-        visit: &mut (dyn FnMut(usize, Lent<'_>) + Send + '_),
-    ) -> Attempt<usize> {
-        let space = self.keyspaces.load(guard)?.of(keyspace)?.id();
+        known: &Known,
+        visit: &mut VisitMany<'_>,
+    ) -> Attempt<Reading> {
+        let spaces = self.keyspaces.load(guard)?;
+        let space = spaces.of(keyspace)?.id();
         let names: Vec<Name<'_>> = keys.iter().map(|key| self.name(space, key)).collect();
         let table = self.table_for_all(&names, guard)?;
-        let _latches = Latches::take(table, names.iter().map(|name| name.hash))?;
+        let latches = Latches::take(table, names.iter().map(|name| name.hash))?;
         let mut found = 0;
-        with_scratch(|scratch| {
+        with_scratch(|scratch| -> Attempt<()> {
+            if self.tiers.is_some() {
+                // A page may be evicted between two looks: nothing is shown before all is read.
+                let mut hits = Vec::with_capacity(names.len());
+                for (index, name) in names.iter().enumerate() {
+                    let start = scratch.len();
+                    let read = self.read_in(table, name, Access::Holder, guard, known, scratch)?;
+                    hits.extend(read.map(|copied| Hit { index, start, copied }));
+                }
+                drop(latches);
+                for hit in &hits {
+                    let value = &scratch[hit.start..hit.start + hit.copied.value_len];
+                    visit(hit.index, lent(value, hit.copied));
+                }
+                found = hits.len();
+                return Ok(());
+            }
             for (index, name) in names.iter().enumerate() {
                 scratch.clear();
                 // Under the latches nothing interrupts: each key is shown once.
-                let read = self.read_in(table, name, Access::Holder, guard, scratch)?;
+                let read = self.read_in(table, name, Access::Holder, guard, known, scratch)?;
                 if let Some(copied) = read {
                     visit(index, lent(scratch, copied));
                     found += 1;
                 }
             }
-            Ok(found)
-        })
+            Ok(())
+        })?;
+        Ok(Reading { found, ticket: self.ticket_of_all(spaces, &names) })
+    }
+
+    fn ticket_of_all(&self, spaces: &Spaces, names: &[Name<'_>]) -> CommitTicket {
+        if self.journal().is_none() {
+            return CommitTicket::NONE;
+        }
+        let tickets = names.iter().map(|name| self.ticket_of(spaces, name));
+        tickets.fold(spaces.ticket(), CommitTicket::join)
     }
 
     /// The one table for all keys.
@@ -208,6 +344,19 @@ impl Store {
     }
 }
 
+/// Shows what was read of one key.
+fn show(
+    copied: Option<Copied>,
+    ticket: CommitTicket,
+    value: &[u8],
+    visit: &mut VisitOne<'_>,
+) -> Reading {
+    if let Some(copied) = copied {
+        visit(lent(value, copied));
+    }
+    Reading { found: usize::from(copied.is_some()), ticket }
+}
+
 fn lent(value: &[u8], copied: Copied) -> Lent<'_> {
     Lent { value, expire_at: shown_expiry(copied.expire_at), sequence: None }
 }
@@ -217,8 +366,10 @@ fn lent(value: &[u8], copied: Copied) -> Lent<'_> {
 mod tests {
     use std::time::Duration;
 
+    use ferrokit_engine::Durability;
     use ferrokit_storage::sim::SimMachine;
 
+    use super::super::Intent;
     use super::*;
     use crate::config::HybridLogConfig;
 
@@ -233,23 +384,23 @@ mod tests {
         let keys: Vec<Vec<u8>> = (0..12_u8).map(|n| vec![n]).collect();
         let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
         for key in &keys {
-            store.put(keyspace, key, &value, None).unwrap();
+            store.put(Intent::plain(keyspace, key), &value, None).wait().unwrap();
         }
         let soon = store.clock.now().plus(10);
-        store.put(keyspace, keys[11], b"expires", Some(soon)).unwrap();
+        store.put(Intent::plain(keyspace, keys[11]), b"expires", Some(soon)).wait().unwrap();
         machine.clock().advance(Duration::from_secs(1));
         let mut seen = [0; 12];
         std::thread::scope(|scope| {
             let mut visit = |index: usize, _: Lent<'_>| {
                 if seen.iter().all(|times| *times == 0) {
-                    scope.spawn(|| store.clear_keyspace(KeyspaceId(1)).unwrap());
+                    scope.spawn(|| store.clear_keyspace(KeyspaceId(1), Durability::Memory).unwrap());
                     while !store.keyspaces.is_closed() {
                         std::thread::yield_now();
                     }
                 }
                 seen[index] += 1;
             };
-            assert_eq!(store.get_many(keyspace, &keys, &mut visit).unwrap(), 11);
+            assert_eq!(store.get_many(keyspace, &keys, &mut visit).wait().unwrap().found, 11);
         });
         assert_eq!(seen, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]);
     }

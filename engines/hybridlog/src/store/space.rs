@@ -1,4 +1,5 @@
-//! Space: compaction of the oldest page, and what a write does when memory is short.
+//! Space in memory: compaction of the oldest page, and what a write does when it is short. With
+//! tiers, pages go to disk instead ([`tiers`](super::tiers)).
 //!
 //! The log frees memory from its old end only. What is still alive in the oldest page is moved to
 //! the tail, then the page is given up. In the background this happens once a configured share of
@@ -14,6 +15,7 @@ use super::chain::Lookup;
 use super::write::blueprint;
 use crate::address::LogicalAddress;
 use crate::epoch::Guard;
+use crate::index::Growth;
 use crate::index::table::Access;
 use crate::interrupt::{Attempt, Interrupt};
 use crate::log::record::End;
@@ -74,7 +76,9 @@ impl Store {
 
     /// Asks for maintenance if enough of the log is dead. Called once per opened page.
     pub(super) fn consider_compaction(&self) {
-        if self.wants_compaction() {
+        if let Some(tiers) = &self.tiers {
+            tiers.wake();
+        } else if self.wants_compaction() {
             self.want_maintenance();
         }
     }
@@ -103,7 +107,7 @@ impl Store {
             self.index.help_grow(BUCKETS_PER_STEP, &*self.log, &guard)
         };
         self.epochs.run_actions();
-        if !self.wants_compaction() {
+        if self.tiers.is_some() || !self.wants_compaction() {
             return is_growing;
         }
         let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,9 +166,12 @@ impl Store {
             drop(guard);
             match attempt {
                 Ok(words) => return Ok(Some(words)),
-                Err(Interrupt::Again) => backoff.wait(),
+                // Nothing is on disk.
+                Err(Interrupt::Again | Interrupt::Cold(_)) => backoff.wait(),
                 Err(Interrupt::NoSpace { .. }) => return Ok(None),
-                Err(Interrupt::IndexFull) => self.grow_index(operation)?,
+                Err(Interrupt::IndexFull) => {
+                    self.grow_index(operation)?;
+                }
                 Err(Interrupt::Failed(error)) => return Err(error),
             }
         }
@@ -204,7 +211,8 @@ impl Store {
                 let room = latched.capacity();
                 let capacity = if copied.value_len * 2 < room { copied.value_len } else { room };
                 let plan = blueprint(&name, value, copied.expire_at, capacity);
-                if !self.replace(&found, latched, &plan, Purpose::Compaction)? {
+                let moved = self.replace(&found, latched, &plan, Purpose::Compaction, None)?;
+                if moved.is_none() {
                     return Err(Interrupt::Again);
                 }
                 self.records_moved.fetch_add(1, Ordering::Relaxed);
@@ -213,31 +221,34 @@ impl Store {
         Ok(words)
     }
 
-    /// Makes room in the index: finishes a growth under way, or begins one. The caller is in no
-    /// epoch.
+    /// Makes room in the index: finishes a growth under way, or begins one; `false` while a
+    /// checkpoint needs the index as it is. The caller is in no epoch.
     ///
     /// # Errors
     /// `OutOfSpace` if the index is as large as it may become.
-    pub(super) fn grow_index(&self, operation: &'static str) -> Result<()> {
+    pub(super) fn grow_index(&self, operation: &'static str) -> Result<bool> {
         {
             let guard = self.epochs.enter();
             if !self.index.is_growing(&guard) {
-                if self.index.start_growth(&guard)? {
-                    self.want_maintenance();
-                    return Ok(());
-                }
-                return Err(Error::new(
-                    ErrorKind::OutOfSpace,
-                    operation,
-                    "the index is full; open the engine with a larger index_max",
-                ));
+                return match self.index.start_growth(&guard)? {
+                    Growth::Begun => {
+                        self.want_maintenance();
+                        Ok(true)
+                    }
+                    Growth::Paused => Ok(false),
+                    Growth::AtLimit => Err(Error::new(
+                        ErrorKind::OutOfSpace,
+                        operation,
+                        "the index is full; open the engine with a larger index_max",
+                    )),
+                };
             }
         }
         let mut backoff = Backoff::default();
         loop {
             let guard = self.epochs.enter();
             if !self.index.help_grow(BUCKETS_PER_STEP, &*self.log, &guard) {
-                return Ok(());
+                return Ok(true);
             }
             drop(guard);
             // A bucket that is left may be latched by a batch.

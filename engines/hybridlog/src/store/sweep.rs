@@ -6,10 +6,11 @@
 
 use std::ops::Range;
 
-use ferrokit_engine::{Entry as Lent, KeyspaceId, Result};
+use ferrokit_engine::{CommitTicket, Entry as Lent, KeyspaceId, Op, Result};
 
+use super::drive::{Step, Wait};
+use super::known::{Asked, Known};
 use super::{Name, Store, shown_expiry};
-use crate::address::LogicalAddress;
 use crate::epoch::Guard;
 use crate::index::entry::KeyHash;
 use crate::index::table::{Access, Table};
@@ -21,19 +22,34 @@ const BUCKETS_PER_ENTRY: usize = 4;
 /// Buckets looked into at least.
 const BUCKETS_MIN: usize = 64;
 
+type VisitKey<'a> = dyn FnMut(&[u8], Lent<'_>) + Send + 'a;
+
 /// The report of a part of a sweep.
 pub(crate) struct SweptBuckets {
     /// The cursor to go on from; `None` at the end.
     pub(crate) next: Option<u32>,
     /// Entries visited.
     pub(crate) visited: usize,
+    /// What to wait for before they are shown.
+    pub(crate) ticket: CommitTicket,
+}
+
+/// A part of a sweep under way.
+struct Sweep {
+    keyspace: KeyspaceId,
+    cursor: u32,
+    budget: usize,
+    /// Buckets that may still be looked into.
+    buckets: usize,
+    visited: usize,
 }
 
 /// Copies of the entries of one bucket.
 #[derive(Default)]
 struct Collected {
     bytes: Vec<u8>,
-    entries: Vec<(Range<usize>, Range<usize>, Copied)>,
+    /// Where keys lie, and values, but for keys that are absent.
+    entries: Vec<(Range<usize>, Option<(Range<usize>, Copied)>)>,
 }
 
 impl Collected {
@@ -43,7 +59,19 @@ impl Collected {
     }
 
     fn has(&self, key: &[u8]) -> bool {
-        self.entries.iter().any(|(range, ..)| &self.bytes[range.clone()] == key)
+        self.entries.iter().any(|(range, _)| &self.bytes[range.clone()] == key)
+    }
+
+    /// Adds a key; `None` if it is there.
+    fn add_key(&mut self, append: impl FnOnce(&mut Vec<u8>)) -> Option<Range<usize>> {
+        let start = self.bytes.len();
+        append(&mut self.bytes);
+        let key = start..self.bytes.len();
+        if self.has(&self.bytes[key.clone()]) {
+            self.bytes.truncate(start);
+            return None;
+        }
+        Some(key)
     }
 }
 
@@ -51,41 +79,76 @@ impl Store {
     /// Visits about `budget` entries from `cursor` on.
     ///
     /// # Errors
-    /// `InvalidArgument` beyond the number of keyspaces.
-    pub(crate) fn sweep(
-        &self,
+    /// `InvalidArgument` beyond the number of keyspaces; `Corruption`, `Io`.
+    pub(crate) fn sweep<'a>(
+        &'a self,
         keyspace: KeyspaceId,
         cursor: u32,
         budget: usize,
-        visit: &mut (dyn FnMut(&[u8], Lent<'_>) + Send + '_),
-    ) -> Result<SweptBuckets> {
-        let mut collected = Collected::default();
-        let mut visited = 0;
-        let mut cursor = cursor;
+        visit: &'a mut VisitKey<'a>,
+    ) -> Op<'a, SweptBuckets> {
         let buckets = budget.saturating_mul(BUCKETS_PER_ENTRY).max(BUCKETS_MIN);
-        for _ in 0..buckets {
-            let primaries = self.run("sweep", |guard| {
+        let mut sweep = Sweep { keyspace, cursor, budget: budget.max(1), buckets, visited: 0 };
+        let mut known = Known::default();
+        match self.sweep_now(&mut sweep, &mut known, visit) {
+            Ok(Step::Done(swept)) => Op::ok(swept),
+            Err(error) => Op::err(error),
+            Ok(Step::Wait(wait)) => Op::pending(async move {
+                let mut wait = wait;
+                loop {
+                    self.wait("sweep", wait, &mut known).await?;
+                    match self.sweep_now(&mut sweep, &mut known, visit)? {
+                        Step::Done(swept) => return Ok(swept),
+                        Step::Wait(again) => wait = again,
+                    }
+                }
+            }),
+        }
+    }
+
+    fn sweep_now(
+        &self,
+        sweep: &mut Sweep,
+        known: &mut Known,
+        visit: &mut VisitKey<'_>,
+    ) -> Result<Step<SweptBuckets>> {
+        let mut collected = Collected::default();
+        while sweep.buckets > 0 && sweep.visited < sweep.budget {
+            let looked = self.run_now("sweep", |guard| {
                 collected.clear();
-                self.collect_bucket(guard, keyspace, cursor, &mut collected)
+                self.collect_bucket(guard, sweep.keyspace, sweep.cursor, known, &mut collected)
             })?;
-            for (key, value, copied) in &collected.entries {
+            let primaries = match looked {
+                Step::Done(primaries) => primaries,
+                Step::Wait(wait @ (Wait::Cold(_) | Wait::Space { .. } | Wait::Growth)) => {
+                    return Ok(Step::Wait(wait));
+                }
+            };
+            known.clear();
+            for (key, value) in &collected.entries {
+                let Some((value, copied)) = value else { continue };
                 let entry = Lent {
                     value: &collected.bytes[value.clone()],
                     expire_at: shown_expiry(copied.expire_at),
                     sequence: None,
                 };
                 visit(&collected.bytes[key.clone()], entry);
+                sweep.visited += 1;
             }
-            visited += collected.entries.len();
-            cursor = match next_cursor(cursor, primaries) {
-                0 => return Ok(SweptBuckets { next: None, visited }),
-                next => next,
-            };
-            if visited >= budget.max(1) {
+            sweep.buckets -= 1;
+            sweep.cursor = next_cursor(sweep.cursor, primaries);
+            if sweep.cursor == 0 {
                 break;
             }
         }
-        Ok(SweptBuckets { next: Some(cursor), visited })
+        let next = Some(sweep.cursor).filter(|cursor| *cursor != 0);
+        let ticket = self.journal().map_or(CommitTicket::NONE, |journal| {
+            let guard = self.epochs.enter();
+            // While an exchange is under way its ticket is not there yet, nor was it seen.
+            let spaces = self.keyspaces.load(&guard).map(|spaces| spaces.ticket());
+            journal.ticket_all().join(spaces.unwrap_or(CommitTicket::NONE))
+        });
+        Ok(Step::Done(SweptBuckets { next, visited: sweep.visited, ticket }))
     }
 
     /// Copies the entries of the cursor's bucket; answers the size of the table.
@@ -94,6 +157,7 @@ impl Store {
         guard: &Guard<'_>,
         keyspace: KeyspaceId,
         cursor: u32,
+        known: &Known,
         collected: &mut Collected,
     ) -> Attempt<u64> {
         let space = self.keyspaces.load(guard)?.of(keyspace)?.id();
@@ -103,6 +167,7 @@ impl Store {
         if control.is_latched() || control.is_migrated() {
             return Err(Interrupt::Again);
         }
+        let mut asked = Vec::new();
         for slot in table.slots(bucket) {
             let entry = slot.load();
             if entry.is_held() {
@@ -112,17 +177,39 @@ impl Store {
                 continue;
             }
             let begin = self.log.begin();
+            let in_memory = self.log.head();
             let mut address = entry.address();
-            while address != LogicalAddress::NULL && address >= begin {
+            while address >= in_memory {
                 let record = self.log.record(address);
                 // Chains share their ends after a split: what belongs elsewhere is met there.
                 if record.space() == space && table.bucket_of(record.hash_low()) == bucket {
-                    self.collect_record(table, space, record, guard, collected)?;
+                    self.collect_record(table, space, record, guard, known, collected)?;
                 }
                 address = record.header().previous();
             }
+            if address < begin {
+                continue;
+            }
+            let Some(records) = known.chain(address) else {
+                asked.push(Asked::Chain { start: address, begin });
+                continue;
+            };
+            for record in records {
+                if record.space != space || table.bucket_of(record.hash_low) != bucket {
+                    continue;
+                }
+                let key = collected.add_key(|bytes| bytes.extend_from_slice(&record.key));
+                let Some(key) = key else { continue };
+                let live = record.value.as_ref().filter(|it| !self.is_expired(it.expire_at));
+                let value = live.map(|it| {
+                    collected.bytes.extend_from_slice(&it.value);
+                    let copied = Copied { value_len: it.value.len(), expire_at: it.expire_at };
+                    (key.end..key.end + it.value.len(), copied)
+                });
+                collected.entries.push((key, value));
+            }
         }
-        Ok(table.primaries())
+        if asked.is_empty() { Ok(table.primaries()) } else { Err(Interrupt::Cold(asked)) }
     }
 
     fn collect_record(
@@ -131,36 +218,30 @@ impl Store {
         space: u64,
         record: Record<'_>,
         guard: &Guard<'_>,
+        known: &Known,
         collected: &mut Collected,
     ) -> Attempt<()> {
         let header = record.header();
         if header.is_dead() && !header.is_replaced() {
             return Ok(());
         }
-        let start = collected.bytes.len();
-        record.copy_key(&mut collected.bytes);
-        let key = start..collected.bytes.len();
-        if collected.has(&collected.bytes[key.clone()]) {
-            collected.bytes.truncate(start);
-            return Ok(());
-        }
+        let Some(key) = collected.add_key(|bytes| record.copy_key(bytes)) else { return Ok(()) };
         let read = match record.read(&mut collected.bytes) {
             Ok(copied) => Some(copied).filter(|copied| !self.is_expired(copied.expire_at)),
+            Err(Unreadable::Tombstone) => None,
             Err(Unreadable::Latched) => return Err(Interrupt::Again),
             // Its successor may lie where this sweep has been already.
             Err(Unreadable::Dead) => {
                 let key = collected.bytes[key.clone()].to_vec();
                 let name = self.name(space, &key);
-                self.read_in(table, &name, Access::Shared, guard, &mut collected.bytes)?
+                self.read_in(table, &name, Access::Shared, guard, known, &mut collected.bytes)?
             }
         };
-        match read {
-            Some(copied) => {
-                let value = key.end..key.end + copied.value_len;
-                collected.entries.push((key, value, copied));
-            }
-            None => collected.bytes.truncate(start),
+        let value = read.map(|copied| (key.end..key.end + copied.value_len, copied));
+        if value.is_none() {
+            collected.bytes.truncate(key.end);
         }
+        collected.entries.push((key, value));
         Ok(())
     }
 

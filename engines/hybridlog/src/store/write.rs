@@ -1,12 +1,18 @@
 //! Put, delete and update of one key.
 
-use ferrokit_engine::{Entry as Lent, KeyspaceId, Result, UnixMillis, Update};
+use ferrokit_engine::{
+    CommitTicket, Durability, Entry as Lent, Error, KeyspaceId, Op, Result, UnixMillis, Update,
+};
 
-use super::chain::{Found, Lookup};
+use super::chain::{Append, Cold, Found, Lookup};
+use super::known::{Asked, ColdKey, Known};
 use super::{Name, Store, shown_expiry, with_scratch};
+use crate::address::LogicalAddress;
 use crate::epoch::Guard;
+use crate::index::Growth;
 use crate::index::table::{Access, Table};
-use crate::interrupt::Attempt;
+use crate::interrupt::{Attempt, Interrupt};
+use crate::journal::{Change, Journal};
 use crate::keyspaces::Space;
 use crate::log::Purpose;
 use crate::log::record::{Blueprint, Latched};
@@ -17,140 +23,310 @@ const SHRINK_FACTOR: usize = 4;
 const SHRINK_MIN_BYTES: usize = 256;
 
 /// The pure function of an update.
-pub(crate) type Change<'a> = dyn FnMut(Option<Lent<'_>>, &mut Vec<u8>) -> Update + Send + 'a;
+pub(crate) type ChangeValue<'a> = dyn FnMut(Option<Lent<'_>>, &mut Vec<u8>) -> Update + Send + 'a;
+
+/// What a write is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Intent<'a> {
+    /// For messages.
+    pub(crate) operation: &'static str,
+    pub(crate) keyspace: KeyspaceId,
+    pub(crate) key: &'a [u8],
+    pub(crate) durability: Durability,
+    /// Whether it must be known if the key was present before.
+    pub(crate) reports_existed: bool,
+}
+
+#[cfg(test)]
+impl<'a> Intent<'a> {
+    /// A write in memory.
+    pub(crate) fn plain(keyspace: KeyspaceId, key: &'a [u8]) -> Self {
+        let durability = Durability::Memory;
+        Self { operation: "test", keyspace, key, durability, reports_existed: true }
+    }
+}
+
+/// What a write did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// Whether the key was present before; a guess unless it was to be reported.
+    pub(crate) existed: bool,
+    pub(crate) ticket: CommitTicket,
+}
 
 /// What a search for the key to be written leads to.
 enum Step {
-    /// It was written; whether the key was present before.
-    Done(bool),
+    /// It was written, or nothing had to be.
+    Done(Outcome),
     /// The chain changed meanwhile: search again.
     Again,
 }
 
+impl Step {
+    /// Done if a record was linked.
+    fn linked(ticket: Option<CommitTicket>, existed: bool) -> Self {
+        ticket.map_or(Self::Again, |ticket| Self::Done(Outcome { existed, ticket }))
+    }
+
+    fn unchanged(existed: bool) -> Self {
+        Self::Done(Outcome { existed, ticket: CommitTicket::NONE })
+    }
+}
+
+/// Where a key is written.
+struct Site<'g> {
+    table: &'g Table,
+    name: Name<'g>,
+    space: &'g Space,
+    known: &'g Known,
+    /// The journal, if the write is logged.
+    journal: Option<&'g Journal>,
+    intent: Intent<'g>,
+}
+
+impl Site<'_> {
+    /// The removal of an absent key. As any write, it is durable when what came before it is.
+    fn nothing_to_do(&self) -> Step {
+        let ticket = self.journal.map_or(CommitTicket::NONE, |journal| {
+            CommitTicket::at(journal.log().end().0, self.intent.durability)
+        });
+        Step::Done(Outcome { existed: false, ticket })
+    }
+
+    /// What is known of the key in a cold part of its chain; an interrupt that asks if nothing is.
+    fn known_of(&self, cold: &Cold<'_>) -> Attempt<&ColdKey> {
+        self.known
+            .key(cold.address, &self.name)
+            .ok_or_else(|| Interrupt::Cold(vec![Asked::key(cold, &self.name)]))
+    }
+}
+
 impl Store {
-    /// Stores a value; answers whether the key was present before.
+    /// Stores a value.
     ///
     /// # Errors
-    /// `InvalidArgument`, `OutOfSpace`, `Busy`.
-    pub(crate) fn put(
-        &self,
-        keyspace: KeyspaceId,
-        key: &[u8],
-        value: &[u8],
+    /// `InvalidArgument`, `OutOfSpace`, `Busy`; those of the log and of cold reads.
+    pub(crate) fn put<'a>(
+        &'a self,
+        intent: Intent<'a>,
+        value: &'a [u8],
         expire_at: Option<UnixMillis>,
-    ) -> Result<bool> {
+    ) -> Op<'a, Outcome> {
         if self.is_past(expire_at) {
-            return self.delete(keyspace, key);
+            return self.delete(intent);
         }
         let expire_at = expire_at.map_or(0, |at| at.0);
-        self.run_write("put", keyspace, key, |table, name, space, _| {
-            match self.find(table, name, Access::Shared)? {
-                Lookup::Found(found) => self.put_found(&found, name, value, expire_at),
-                Lookup::Absent(place) => {
-                    let plan = blueprint(name, value, expire_at, value.len());
-                    let inserted = self.insert(table, place, name, &plan, space)?;
-                    Ok(if inserted { Step::Done(false) } else { Step::Again })
-                }
-            }
+        self.drive(intent.operation, move |guard, known| {
+            self.write_one(guard, known, intent, |site| self.put_at(site, value, expire_at))
         })
     }
 
-    /// Removes a key; answers whether it was present before.
+    /// Removes a key.
     ///
     /// # Errors
-    /// `InvalidArgument`.
-    pub(crate) fn delete(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<bool> {
-        self.run_write("delete", keyspace, key, |table, name, space, _| {
-            let Lookup::Found(found) = self.find(table, name, Access::Shared)? else {
-                return Ok(Step::Done(false));
-            };
-            let Some(latched) = found.record.latch() else { return Ok(Step::Again) };
-            let existed = !self.is_expired(latched.expire_at());
-            self.remove(&found, latched, space);
-            Ok(Step::Done(existed))
+    /// As [`put`](Self::put).
+    pub(crate) fn delete<'a>(&'a self, intent: Intent<'a>) -> Op<'a, Outcome> {
+        self.drive(intent.operation, move |guard, known| {
+            self.write_one(guard, known, intent, |site| self.delete_at(site))
         })
     }
 
-    /// Reads, changes and writes a key under its record's latch; answers whether it was present
-    /// before.
+    /// Reads, changes and writes a key under its record's latch.
     ///
     /// # Errors
     /// As [`put`](Self::put), and `InvalidArgument` for a new value longer than `max_value_bytes`.
-    pub(crate) fn update(
-        &self,
-        keyspace: KeyspaceId,
-        key: &[u8],
+    pub(crate) fn update<'a>(
+        &'a self,
+        intent: Intent<'a>,
         max_value_bytes: usize,
-        change: &mut Change<'_>,
-    ) -> Result<bool> {
+        change: &'a mut ChangeValue<'a>,
+    ) -> Op<'a, Outcome> {
         let mut new = Vec::new();
-        self.run_write("update", keyspace, key, |table, name, space, new_too_long| {
-            new.clear();
-            match self.find(table, name, Access::Shared)? {
-                Lookup::Found(found) => {
-                    let Some(latched) = found.record.latch() else { return Ok(Step::Again) };
-                    let (existed, update) = self.change_latched(&latched, &mut new, change);
-                    match update {
-                        Update::Keep if existed => Ok(Step::Done(true)),
-                        Update::Put { expire_at } if !self.is_past(expire_at) => {
-                            new_too_long(new.len(), max_value_bytes)?;
-                            let expire_at = expire_at.map_or(0, |at| at.0);
-                            self.put_latched(&found, latched, name, &new, expire_at)
-                        }
-                        Update::Keep | Update::Put { .. } | Update::Delete => {
-                            self.remove(&found, latched, space);
-                            Ok(Step::Done(existed))
-                        }
-                    }
-                }
-                Lookup::Absent(place) => match change(None, &mut new) {
-                    Update::Put { expire_at } if !self.is_past(expire_at) => {
-                        new_too_long(new.len(), max_value_bytes)?;
-                        let expire_at = expire_at.map_or(0, |at| at.0);
-                        let plan = blueprint(name, &new, expire_at, new.len());
-                        let inserted = self.insert(table, place, name, &plan, space)?;
-                        Ok(if inserted { Step::Done(false) } else { Step::Again })
-                    }
-                    _ => Ok(Step::Done(false)),
-                },
-            }
+        self.drive(intent.operation, move |guard, known| {
+            self.write_one(guard, known, intent, |site| {
+                self.update_at(site, max_value_bytes, &mut new, change)
+            })
         })
     }
 
     /// Runs the steps of a write until one is done, and helps an index that grows.
-    fn run_write(
+    fn write_one(
         &self,
-        operation: &'static str,
-        keyspace: KeyspaceId,
-        key: &[u8],
-        mut step: impl FnMut(
-            &Table,
-            &Name<'_>,
-            &Space,
-            &dyn Fn(usize, usize) -> Result<()>,
-        ) -> Attempt<Step>,
-    ) -> Result<bool> {
-        let too_long = |bytes: usize, limit: usize| {
-            if bytes <= limit {
-                return Ok(());
+        guard: &Guard<'_>,
+        known: &Known,
+        intent: Intent<'_>,
+        mut step: impl FnMut(&Site<'_>) -> Attempt<Step>,
+    ) -> Attempt<Outcome> {
+        let spaces = self.keyspaces.load(guard)?;
+        let space = spaces.of(intent.keyspace)?;
+        let name = self.name(space.id(), intent.key);
+        let table = self.table_for(&name, guard)?;
+        let journal = self.journal().filter(|journal| journal.logs(intent.durability));
+        let site = Site { table, name, space, known, journal, intent };
+        loop {
+            if let Step::Done(outcome) = step(&site)? {
+                self.help_index(guard);
+                if !intent.reports_existed {
+                    return Ok(outcome);
+                }
+                // It tells of what it saw.
+                let ticket = outcome.ticket.join(self.ticket_of(spaces, &name));
+                return Ok(Outcome { ticket, ..outcome });
             }
-            Err(ferrokit_engine::Error::invalid(
-                operation,
-                format!("value bytes: {bytes}, the limit is {limit}"),
-            )
-            .with_key(key))
-        };
-        self.run(operation, |guard: &Guard<'_>| {
-            let space = self.keyspaces.load(guard)?.of(keyspace)?;
-            let name = self.name(space.id(), key);
-            let table = self.table_for(&name, guard)?;
-            loop {
-                if let Step::Done(existed) = step(table, &name, space, &too_long)? {
-                    self.help_index(guard);
-                    return Ok(existed);
+        }
+    }
+
+    fn put_at(&self, site: &Site<'_>, value: &[u8], expire_at: u64) -> Attempt<Step> {
+        match self.find(site.table, &site.name, Access::Shared)? {
+            Lookup::Found(found) => match found.record.latch() {
+                Some(latched) => self.put_latched(site, &found, latched, value, expire_at),
+                None => Ok(Step::Again),
+            },
+            Lookup::Absent(place) => {
+                self.with_append_of_put(site, value, expire_at, |append| {
+                    let plan = blueprint(&site.name, value, expire_at, value.len());
+                    let ticket = self.insert(site.table, place, &site.name, &plan, append)?;
+                    if ticket.is_some() {
+                        site.space.count_added();
+                    }
+                    Ok(Step::linked(ticket, false))
+                })
+            }
+            Lookup::Cold(cold) => {
+                let (existed, link) = if site.intent.reports_existed {
+                    let known = site.known_of(&cold)?;
+                    (self.is_live(known), Some(known.link))
+                } else {
+                    // One of its tag is on disk: most likely itself.
+                    (true, site.known.key(cold.address, &site.name).map(|known| known.link))
+                };
+                self.put_over(site, &cold, link, value, expire_at, existed)
+            }
+        }
+    }
+
+    /// Puts a record before the cold part of a chain; `link` is what is left of it, where that is
+    /// known.
+    fn put_over(
+        &self,
+        site: &Site<'_>,
+        cold: &Cold<'_>,
+        link: Option<LogicalAddress>,
+        value: &[u8],
+        expire_at: u64,
+        existed: bool,
+    ) -> Attempt<Step> {
+        let previous = behind(cold, link);
+        self.with_append_of_put(site, value, expire_at, |append| {
+            let plan = blueprint(&site.name, value, expire_at, value.len());
+            let place = (cold.slot, cold.head);
+            let ticket = self.insert_at(place, previous, &plan, Purpose::Write, append)?;
+            if ticket.is_some() {
+                self.count_cold_dead(plan.words());
+                if !existed {
+                    site.space.count_added();
                 }
             }
+            Ok(Step::linked(ticket, existed))
         })
+    }
+
+    fn delete_at(&self, site: &Site<'_>) -> Attempt<Step> {
+        match self.find(site.table, &site.name, Access::Shared)? {
+            Lookup::Found(found) => {
+                let Some(latched) = found.record.latch() else { return Ok(Step::Again) };
+                let existed = !latched.is_tombstone() && !self.is_expired(latched.expire_at());
+                self.erase(site, &found, latched, existed)
+            }
+            Lookup::Absent(_) => Ok(site.nothing_to_do()),
+            Lookup::Cold(cold) => {
+                let (existed, link) = if site.intent.reports_existed {
+                    let known = site.known_of(&cold)?;
+                    if known.value.is_none() {
+                        return Ok(site.nothing_to_do());
+                    }
+                    (self.is_live(known), Some(known.link))
+                } else {
+                    (true, None)
+                };
+                self.erase_over(site, &cold, link, existed)
+            }
+        }
+    }
+
+    fn update_at(
+        &self,
+        site: &Site<'_>,
+        max_value_bytes: usize,
+        new: &mut Vec<u8>,
+        change: &mut ChangeValue<'_>,
+    ) -> Attempt<Step> {
+        let check_length = |new: &[u8]| -> Result<()> {
+            if new.len() <= max_value_bytes {
+                return Ok(());
+            }
+            let message = format!("value bytes: {}, the limit is {max_value_bytes}", new.len());
+            Err(Error::invalid(site.intent.operation, message).with_key(site.name.key))
+        };
+        new.clear();
+        match self.find(site.table, &site.name, Access::Shared)? {
+            Lookup::Found(found) => {
+                let Some(latched) = found.record.latch() else { return Ok(Step::Again) };
+                let (existed, update) = self.change_latched(&latched, new, change);
+                match update {
+                    Update::Keep if existed => Ok(Step::unchanged(true)),
+                    Update::Put { expire_at } if !self.is_past(expire_at) => {
+                        check_length(new)?;
+                        let expire_at = expire_at.map_or(0, |at| at.0);
+                        self.put_latched(site, &found, latched, new, expire_at)
+                    }
+                    Update::Keep | Update::Put { .. } | Update::Delete => {
+                        self.erase(site, &found, latched, existed)
+                    }
+                }
+            }
+            Lookup::Absent(place) => match change(None, new) {
+                Update::Put { expire_at } if !self.is_past(expire_at) => {
+                    check_length(new)?;
+                    let expire_at = expire_at.map_or(0, |at| at.0);
+                    self.with_append_of_put(site, new, expire_at, |append| {
+                        let plan = blueprint(&site.name, new, expire_at, new.len());
+                        let ticket = self.insert(site.table, place, &site.name, &plan, append)?;
+                        if ticket.is_some() {
+                            site.space.count_added();
+                        }
+                        Ok(Step::linked(ticket, false))
+                    })
+                }
+                Update::Keep => Ok(Step::unchanged(false)),
+                Update::Put { .. } | Update::Delete => Ok(site.nothing_to_do()),
+            },
+            Lookup::Cold(cold) => {
+                let known = site.known_of(&cold)?;
+                let existed = self.is_live(known);
+                let present = known.value.as_ref().filter(|_| existed).map(|it| Lent {
+                    value: &it.value,
+                    expire_at: shown_expiry(it.expire_at),
+                    sequence: None,
+                });
+                match change(present, new) {
+                    Update::Put { expire_at } if !self.is_past(expire_at) => {
+                        check_length(new)?;
+                        let expire_at = expire_at.map_or(0, |at| at.0);
+                        self.put_over(site, &cold, Some(known.link), new, expire_at, existed)
+                    }
+                    Update::Keep => Ok(Step::unchanged(existed)),
+                    Update::Put { .. } | Update::Delete if existed => {
+                        self.erase_over(site, &cold, Some(known.link), true)
+                    }
+                    Update::Put { .. } | Update::Delete => Ok(site.nothing_to_do()),
+                }
+            }
+        }
+    }
+
+    fn is_live(&self, known: &ColdKey) -> bool {
+        known.value.as_ref().is_some_and(|value| !self.is_expired(value.expire_at))
     }
 
     /// Shows the present value to `change`. Whether there is one, and what it decided.
@@ -158,11 +334,11 @@ impl Store {
         &self,
         latched: &Latched<'_>,
         new: &mut Vec<u8>,
-        change: &mut Change<'_>,
+        change: &mut ChangeValue<'_>,
     ) -> (bool, Update) {
         with_scratch(|scratch| {
             let copied = latched.copy_value(scratch);
-            let existed = !self.is_expired(copied.expire_at);
+            let existed = !latched.is_tombstone() && !self.is_expired(copied.expire_at);
             let expire_at = shown_expiry(copied.expire_at);
             let present =
                 existed.then_some(Lent { value: scratch.as_slice(), expire_at, sequence: None });
@@ -170,40 +346,136 @@ impl Store {
         })
     }
 
-    fn put_found(
-        &self,
-        found: &Found<'_>,
-        name: &Name<'_>,
-        value: &[u8],
-        expire_at: u64,
-    ) -> Attempt<Step> {
-        match found.record.latch() {
-            Some(latched) => self.put_latched(found, latched, name, value, expire_at),
-            None => Ok(Step::Again),
-        }
-    }
-
-    /// Overwrites in place what fits, and moves to the tail what does not.
+    /// Overwrites in place what fits, and moves to the tail what does not, or may not be changed
+    /// any more where it is.
     fn put_latched(
         &self,
+        site: &Site<'_>,
         found: &Found<'_>,
         mut latched: Latched<'_>,
-        name: &Name<'_>,
         value: &[u8],
         expire_at: u64,
     ) -> Attempt<Step> {
-        let existed = !self.is_expired(latched.expire_at());
-        let room = latched.capacity();
-        let wastes_room = room > SHRINK_MIN_BYTES && value.len() < room / SHRINK_FACTOR;
-        if !wastes_room && latched.overwrite(value, expire_at) {
-            return Ok(Step::Done(existed));
+        let was_counted = !latched.is_tombstone();
+        let existed = was_counted && !self.is_expired(latched.expire_at());
+        let step = self.with_append_of_put(site, value, expire_at, |append| -> Attempt<Step> {
+            let room = latched.capacity();
+            let wastes_room = room > SHRINK_MIN_BYTES && value.len() < room / SHRINK_FACTOR;
+            if !wastes_room
+                && self.log.is_mutable(found.address)
+                && latched.fits(value.len(), expire_at)
+            {
+                let ticket = append.map_or(Ok(CommitTicket::NONE), |append| append())?;
+                latched.overwrite(value, expire_at);
+                return Ok(Step::Done(Outcome { existed, ticket }));
+            }
+            // What grew once is likely to grow again.
+            let grows = was_counted && value.len() > latched.value_len();
+            let slack = if grows { value.len() / 100 * self.slack_percent } else { 0 };
+            let plan = blueprint(&site.name, value, expire_at, value.len());
+            let plan = self.with_slack(plan, slack);
+            let ticket = self.replace(found, latched, &plan, Purpose::Write, append)?;
+            Ok(Step::linked(ticket, existed))
+        })?;
+        if !was_counted && matches!(step, Step::Done(_)) {
+            site.space.count_added();
         }
-        // What grew once is likely to grow again.
-        let grows = value.len() > latched.value_len();
-        let slack = if grows { value.len() / 100 * self.slack_percent } else { 0 };
-        let plan = self.with_slack(blueprint(name, value, expire_at, value.len()), slack);
-        let replaced = self.replace(found, latched, &plan, Purpose::Write)?;
-        Ok(if replaced { Step::Done(existed) } else { Step::Again })
+        Ok(step)
+    }
+
+    /// Removes a latched record's key: the record itself where nothing older can come to light, else
+    /// by a tombstone.
+    fn erase(
+        &self,
+        site: &Site<'_>,
+        found: &Found<'_>,
+        mut latched: Latched<'_>,
+        existed: bool,
+    ) -> Attempt<Step> {
+        if latched.is_tombstone() {
+            return Ok(site.nothing_to_do());
+        }
+        self.with_append_of_delete(site, |append| {
+            let log_it = || append.map_or(Ok(CommitTicket::NONE), |append| append());
+            let is_mutable = self.log.is_mutable(found.address);
+            if self.tiers.is_none() || (is_mutable && latched.previous() < self.log.begin()) {
+                let ticket = log_it()?;
+                self.remove(found, latched, site.space);
+                return Ok(Step::Done(Outcome { existed, ticket }));
+            }
+            if is_mutable && latched.fits(0, 0) {
+                let ticket = log_it()?;
+                latched.bury();
+                site.space.count_removed();
+                return Ok(Step::Done(Outcome { existed, ticket }));
+            }
+            let plan = tombstone(&site.name);
+            let ticket = self.replace(found, latched, &plan, Purpose::Write, append)?;
+            if ticket.is_some() {
+                site.space.count_removed();
+            }
+            Ok(Step::linked(ticket, existed))
+        })
+    }
+
+    /// Puts a tombstone before the cold part of a chain.
+    fn erase_over(
+        &self,
+        site: &Site<'_>,
+        cold: &Cold<'_>,
+        link: Option<LogicalAddress>,
+        existed: bool,
+    ) -> Attempt<Step> {
+        let previous = behind(cold, link);
+        self.with_append_of_delete(site, |append| {
+            let plan = tombstone(&site.name);
+            let place = (cold.slot, cold.head);
+            let ticket = self.insert_at(place, previous, &plan, Purpose::Write, append)?;
+            if ticket.is_some() {
+                self.count_cold_dead(plan.words());
+                if existed {
+                    site.space.count_removed();
+                }
+            }
+            Ok(Step::linked(ticket, existed))
+        })
+    }
+
+    /// Runs `write` with what appends a put to the log, if it is logged.
+    fn with_append_of_put<T>(
+        &self,
+        site: &Site<'_>,
+        value: &[u8],
+        expire_at: u64,
+        write: impl FnOnce(Option<&Append<'_>>) -> T,
+    ) -> T {
+        let Some(journal) = site.journal else { return write(None) };
+        let (keyspace, key) = (site.intent.keyspace, site.name.key);
+        let change = Change::Put { keyspace, key, value, expire_at: shown_expiry(expire_at) };
+        self.with_append(site, journal, change, write)
+    }
+
+    /// Runs `write` with what appends a delete to the log, if it is logged.
+    fn with_append_of_delete<T>(
+        &self,
+        site: &Site<'_>,
+        write: impl FnOnce(Option<&Append<'_>>) -> T,
+    ) -> T {
+        let Some(journal) = site.journal else { return write(None) };
+        let change = Change::Delete { keyspace: site.intent.keyspace, key: site.name.key };
+        self.with_append(site, journal, change, write)
+    }
+
+    fn with_append<T>(
+        &self,
+        site: &Site<'_>,
+        journal: &Journal,
+        change: Change<'_>,
+        write: impl FnOnce(Option<&Append<'_>>) -> T,
+    ) -> T {
+        let (hash, durability) = (site.name.hash.0, site.intent.durability);
+        let append = || journal.append(hash, self.clock.now(), change, durability);
+        write(Some(&append))
     }
 
     /// The record with room to grow, as far as a record may be long.
@@ -221,10 +493,21 @@ impl Store {
     /// Begins to grow an index that is crowded, or does a little of a growth under way.
     #[inline]
     pub(super) fn help_index(&self, guard: &Guard<'_>) {
-        if self.index.wants_growth(guard) && self.index.start_growth(guard).is_ok() {
+        if self.index.wants_growth(guard)
+            && self.index.start_growth(guard).is_ok_and(|growth| growth == Growth::Begun)
+        {
             self.want_maintenance();
         }
         self.index.help_grow_a_little(&*self.log, guard);
+    }
+}
+
+/// What a new record is linked to: all of the chain, or what is left of a cold one without the
+/// key's own record.
+fn behind(cold: &Cold<'_>, link: Option<LogicalAddress>) -> LogicalAddress {
+    match link {
+        Some(link) if cold.head.address() == cold.address => link,
+        _ => cold.head.address(),
     }
 }
 
@@ -242,5 +525,11 @@ pub(super) fn blueprint<'a>(
         value,
         expire_at,
         capacity,
+        is_tombstone: false,
     }
+}
+
+/// The record that says that a key is absent.
+pub(super) fn tombstone<'a>(name: &Name<'a>) -> Blueprint<'a> {
+    Blueprint { is_tombstone: true, ..blueprint(name, &[], 0, 0) }
 }

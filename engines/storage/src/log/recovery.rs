@@ -173,6 +173,13 @@ fn write_again(segment: &Segment, mut from: u64, end: u64) -> Result<()> {
     while from < end {
         let count = usize::try_from(end - from).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
         let bytes = segment.file.read_at(segment.offset_of(from), count).wait()?;
+        // What goes back into the file must be what the scan found sound there: a bit that flips on
+        // the way from the device would else be made to stay.
+        if segment.file.read_at(segment.offset_of(from), count).wait()? != bytes {
+            let what = "two reads of the same bytes differ";
+            let path = segment.file.path();
+            return Err(Error::corruption("log.open", what, path, segment.offset_of(from)));
+        }
         segment.file.write_at(segment.offset_of(from), bytes).wait()?;
         from += count as u64;
     }

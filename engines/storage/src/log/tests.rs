@@ -819,3 +819,37 @@ fn a_waker_that_panics_harms_nobody_else() {
     host.wait(log.committed(append(&log, b"b", Durability::Synced))).unwrap();
     assert!(doomed.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
 }
+
+/// An opening writes the end of the log once more: what it reads for that must be what it checked.
+#[test]
+fn a_bit_that_flips_on_the_way_to_the_second_writing_does_not_stay() {
+    let mut refused = 0;
+    for number in 0.. {
+        let machine = SimMachine::new(3);
+        let (log, _) = open(&machine).unwrap();
+        for index in 0..20 {
+            let _ = append(&log, &payload(5, index), Durability::Synced);
+        }
+        machine.host().wait(log.sync(Durability::Synced)).unwrap();
+        drop(log);
+        let first = machine.read_count();
+        let flip = FaultKind::FlipBit { byte: None, bit: (number % 8) as u8 };
+        machine.set_faults(FaultPlan::new().at_read(first + number, flip));
+        let opened = open(&machine).map(|(log, records)| {
+            drop(log);
+            records.len()
+        });
+        if machine.read_count() - first <= number {
+            break;
+        }
+        machine.set_faults(FaultPlan::new());
+        match opened {
+            // The last record damaged as it was read looks like one that was never complete.
+            Ok(found) if found < 20 => continue,
+            Ok(_) => {}
+            Err(error) => refused += usize::from(error.to_string().contains("two reads")),
+        }
+        assert_eq!(open(&machine).unwrap().1.len(), 20, "read {number} of the opening");
+    }
+    assert!(refused > 0, "no such read was met");
+}

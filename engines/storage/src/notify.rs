@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 /// Wakes all who wait. Take a [`ticket`](Self::ticket), look, and if what is wanted is not there,
 /// await [`changed`](Self::changed) with that ticket: a change in between is not missed.
 #[derive(Debug, Default)]
-pub(crate) struct Notify {
+pub struct Notify {
     state: Mutex<State>,
 }
 
@@ -18,11 +18,13 @@ struct State {
 }
 
 impl Notify {
-    pub(crate) fn ticket(&self) -> u64 {
+    /// How things stand: for [`changed`](Self::changed).
+    pub fn ticket(&self) -> u64 {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).generation
     }
 
-    pub(crate) fn notify(&self) {
+    /// Wakes all who wait.
+    pub fn notify(&self) {
         let waiting = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.generation += 1;
@@ -33,7 +35,8 @@ impl Notify {
         }
     }
 
-    pub(crate) async fn changed(&self, ticket: u64) {
+    /// Completes once [`notify`](Self::notify) was called after `ticket` was taken.
+    pub async fn changed(&self, ticket: u64) {
         poll_fn(|cx| {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             if state.generation != ticket {

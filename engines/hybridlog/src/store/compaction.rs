@@ -1,0 +1,131 @@
+//! Compaction of what is on disk, so that it follows the live data: the records of the oldest page
+//! that are still their keys' newest move to the tail, then the log begins after it.
+//!
+//! A segment's file goes once a checkpoint that begins after it is in force: until then an older
+//! checkpoint, or a reader who came before, may lead into it.
+
+use ferrokit_engine::{Result, block_on};
+
+use super::chain::Lookup;
+use super::drive::Step;
+use super::known::{Asked, Known};
+use super::tiers::Tiers;
+use super::write::blueprint;
+use super::Store;
+use crate::address::LogicalAddress;
+use crate::disk::image::{StoredRecord, read_record};
+use crate::index::table::Access;
+use crate::interrupt::{Attempt, Interrupt};
+use crate::log::Purpose;
+use crate::primitive::Ordering;
+
+/// Pages on disk below which there is nothing worth compacting.
+const MIN_PAGES: u64 = 4;
+
+impl Store {
+    /// Compacts a page if enough is dead; whether to go on.
+    pub(super) fn compact_disk(&self, tiers: &Tiers) -> Result<bool> {
+        if tiers.journal.get().is_none() || !self.wants_disk_compaction(tiers) {
+            return Ok(false);
+        }
+        let page = self.log.begin_page();
+        let bytes = tiers.segments.read_page(page)?;
+        let (mut at, mut moved_words) = (0, 0);
+        while at < bytes.len() {
+            let address = LogicalAddress::new(page, at as u64 / 8, tiers.page_words_log2);
+            let record = read_record(&bytes[at..], address).ok_or_else(|| {
+                tiers.segments.corruption(page, at as u64, "a record does not match its checksum")
+            })?;
+            if self.keep(tiers, &record, address)? {
+                moved_words += record.size_bytes as u64 / 8;
+            }
+            at += record.size_bytes;
+        }
+        self.log.truncate(page + 1);
+        self.pages_compacted.fetch_add(1, Ordering::Relaxed);
+        let dead_words = (bytes.len() as u64 / 8).saturating_sub(moved_words);
+        let dead = &tiers.cold_dead_words.0;
+        let _ = dead.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |words| {
+            Some(words.saturating_sub(dead_words))
+        });
+        if tiers.segments.segment_of(page) != tiers.segments.segment_of(page + 1) {
+            // The file goes with the next checkpoint.
+            let lock = tiers.checkpoints.lock();
+            lock.unwrap_or_else(std::sync::PoisonError::into_inner).is_wanted = true;
+        }
+        Ok(true)
+    }
+
+    fn wants_disk_compaction(&self, tiers: &Tiers) -> bool {
+        let (begin, head) = (self.log.begin_page(), self.log.head_page());
+        if head < begin + MIN_PAGES {
+            return false;
+        }
+        let used_words = (head - begin) << tiers.page_words_log2;
+        let dead_words = tiers.cold_dead_words.0.load(Ordering::Relaxed);
+        begin < self.collect_before_page.load(Ordering::Acquire).min(head)
+            || dead_words > used_words / 100 * self.garbage_percent
+    }
+
+    /// Moves a record of the oldest page to the tail if its key has no newer one; whether it did.
+    fn keep(
+        &self,
+        tiers: &Tiers,
+        record: &StoredRecord<'_>,
+        address: LogicalAddress,
+    ) -> Result<bool> {
+        // Behind a tombstone there is nothing left to hide.
+        if record.header.is_removed()
+            || record.header.is_tombstone()
+            || self.is_expired(record.expire_at)
+        {
+            return Ok(false);
+        }
+        let mut known = Known::default();
+        loop {
+            let step = self.run_now("compaction", |guard| {
+                let spaces = self.keyspaces.load(guard)?;
+                if spaces.by_id(record.space).is_none() {
+                    return Ok(false);
+                }
+                self.try_keep(guard, record, address, &known)
+            })?;
+            match step {
+                Step::Done(is_kept) => return Ok(is_kept),
+                Step::Wait(super::drive::Wait::Space { .. }) => self.move_pages(tiers)?,
+                // For reads of the device alone.
+                Step::Wait(wait) => block_on(self.wait("compaction", wait, &mut known))?,
+            }
+        }
+    }
+
+    fn try_keep(
+        &self,
+        guard: &crate::epoch::Guard<'_>,
+        record: &StoredRecord<'_>,
+        address: LogicalAddress,
+        known: &Known,
+    ) -> Attempt<bool> {
+        let name = self.name(record.space, record.key);
+        let table = self.table_for(&name, guard)?;
+        let Lookup::Cold(cold) = self.find(table, &name, Access::Mover)? else { return Ok(false) };
+        if cold.address != address {
+            let Some(newest) = known.key(cold.address, &name) else {
+                return Err(Interrupt::Cold(vec![Asked::key(&cold, &name)]));
+            };
+            if newest.address != address {
+                return Ok(false);
+            }
+        }
+        let plan = blueprint(&name, record.value, record.expire_at, record.value.len());
+        let place = (cold.slot, cold.head);
+        let previous = cold.head.address();
+        match self.insert_at(place, previous, &plan, Purpose::Compaction, None)? {
+            None => Err(Interrupt::Again),
+            Some(_) => {
+                self.records_moved.fetch_add(1, Ordering::Relaxed);
+                Ok(true)
+            }
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Opening a directory: the checkpoint in force, the newest of its pages in memory, and the log
+//! replayed from there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ferrokit_engine::{Durability, Error, ErrorKind, Op, Result, UnixMillis, WriteBatch};
+use ferrokit_storage::atomic_file::join;
+use ferrokit_storage::{Appended, Host, Log, LogConfig, LogPosition, remove_temporary_files};
+
+use super::checkpoint::CheckpointJob;
+use super::tiers::{Tiers, TiersParts};
+use super::{Intent, Store};
+use crate::address::LogicalAddress;
+use crate::config::HybridLogConfig;
+use crate::disk::checkpoint_file::{self, Current, Facts, Reader};
+use crate::disk::image::load_page;
+use crate::disk::segment::{self, Layout, Segments};
+use crate::epoch::{Epochs, SLOTS};
+use crate::index::HashIndex;
+use crate::index::table::Table;
+use crate::journal::{self, Change, Journal};
+use crate::keyspaces::Keyspaces;
+use crate::log::Span;
+
+/// The directory of the log in that of the engine.
+const LOG_DIRECTORY: &str = "log";
+/// What the log may take beyond a batch's own bytes.
+const LOG_RECORD_SPARE_BYTES: usize = 4096;
+
+/// What a directory begins with.
+struct Beginning {
+    facts: Facts,
+    table: Table,
+    segments: Segments,
+    /// The checkpoint it was; 0 if there was none.
+    checkpoint: u64,
+}
+
+impl Store {
+    /// Opens the store in the configured directory, or begins one. Blocks.
+    ///
+    /// # Errors
+    /// `Locked`, `Corruption`, `VersionTooNew`, `InvalidArgument` for a page size it was not made
+    /// with or fewer keyspaces than it has, `Io`, `OutOfSpace`.
+    pub(crate) fn open(host: &Host, config: &HybridLogConfig) -> Result<Self> {
+        let fs = &host.fs;
+        let directory = config.directory.as_str();
+        fs.create_dir_all(directory)?;
+        let directory_lock = fs.lock_dir(directory)?;
+        remove_temporary_files(&**fs, directory)?;
+        let beginning = match Current::read(&**fs, directory)? {
+            Some(current) => begin_from(host, config, current)?,
+            None => begin_anew(host, config)?,
+        };
+        let Beginning { facts, table, segments, checkpoint } = beginning;
+        let epochs = Arc::new(Epochs::new(SLOTS));
+        let log2 = config.page_words_log2();
+        // A quarter of the frames is for what comes.
+        let loaded = (config.frames() as u64 * 3 / 4).min(facts.end_page - facts.begin_page);
+        let head = facts.end_page - loaded;
+        let span = Span { begin: facts.begin_page, head, tail: facts.end_page };
+        let (_, buckets_max) = config.buckets();
+        let buckets_max = buckets_max.max(table.primaries());
+        let index = HashIndex::of(table, buckets_max, Arc::clone(&epochs));
+        let mut spaces = facts.spaces.clone();
+        let mut next_space = facts.next_space;
+        while spaces.len() < config.keyspaces as usize {
+            spaces.push((next_space, 0));
+            next_space += 1;
+        }
+        let keyspaces = Keyspaces::of(&spaces, next_space, Arc::clone(&epochs));
+        let job = CheckpointJob::new(
+            checkpoint,
+            config.checkpoint_bytes,
+            facts.engine,
+            facts.pages_per_segment,
+        );
+        let tiers = Tiers::new(TiersParts {
+            host: host.clone(),
+            directory: directory.to_owned(),
+            segments,
+            page_words_log2: log2,
+            frames: config.frames() as u64,
+            flushed_page: facts.end_page,
+            checkpoints: job,
+            directory_lock,
+        });
+        let seed = facts.hash_seed;
+        let store =
+            Self::of(&host.env, config, seed, span, index, keyspaces, epochs, Some(tiers))?;
+        store.load_pages(head, facts.end_page)?;
+        store.clock.raise(facts.time);
+        let log = store.replay(host, config, &facts, checkpoint != 0)?;
+        let journal = Journal::new(log);
+        let due = journal.log().end().0 + config.checkpoint_bytes;
+        journal.set_checkpoint_due(LogPosition(due));
+        if let Some(tiers) = &store.tiers {
+            // Nobody else has the store yet.
+            let _ = tiers.journal.set(journal);
+        }
+        Ok(store)
+    }
+
+    /// Brings pages back into memory.
+    fn load_pages(&self, first: u64, end: u64) -> Result<()> {
+        let Some(tiers) = &self.tiers else { return Ok(()) };
+        for page in first..end {
+            let bytes = tiers.segments.read_page(page)?;
+            load_page(&bytes, self.log.page_words_of(page));
+        }
+        Ok(())
+    }
+
+    fn replay(
+        &self,
+        host: &Host,
+        config: &HybridLogConfig,
+        facts: &Facts,
+        expects_log: bool,
+    ) -> Result<Arc<Log>> {
+        let directory = join(&config.directory, LOG_DIRECTORY);
+        let holds_segments = host.fs.exists(&directory)?
+            && host.fs.list(&directory)?.iter().any(|entry| entry.name.ends_with(".log"));
+        if expects_log && !holds_segments {
+            return Err(Error::corruption("hybridlog.open", "the log is missing", &directory, 0));
+        }
+        let log_config = LogConfig {
+            segment_bytes: config.log_segment_bytes,
+            max_record_bytes: config.max_batch_bytes()
+                + journal::overhead_bytes(config.max_batch_ops())
+                + LOG_RECORD_SPARE_BYTES,
+            ..LogConfig::default()
+        };
+        let mut replay = |at: Appended, bytes: &[u8]| {
+            let record = journal::decode(at.start, bytes)?;
+            self.clock.raise(record.time);
+            self.apply(&record.changes)
+        };
+        let from = facts.replay_from;
+        let log = Log::open(host, &directory, log_config, from, &mut replay);
+        let log = log.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::corruption(
+                "hybridlog.open",
+                "the log lacks what the checkpoint lacks",
+                &directory,
+                0,
+            )
+            .with_source(error),
+            _ => error,
+        })?;
+        if log.end() < facts.log_end {
+            return Err(Error::corruption(
+                "hybridlog.open",
+                "the log ends before the checkpoint does",
+                &directory,
+                log.end().0,
+            ));
+        }
+        Ok(log)
+    }
+
+    /// Applies the changes of a record.
+    fn apply(&self, changes: &[Change<'_>]) -> Result<()> {
+        let now = |op: Op<'_, super::Outcome>| match op {
+            Op::Ready(outcome) => outcome.map(drop),
+            // Nothing is asked of what is on disk, and space is made at once.
+            _ => Err(Error::new(ErrorKind::Busy, "hybridlog.replay", "a replay had to wait")),
+        };
+        let intent = |keyspace, key| Intent {
+            operation: "hybridlog.replay",
+            keyspace,
+            key,
+            durability: Durability::Memory,
+            reports_existed: false,
+        };
+        if let [change] = changes {
+            return match *change {
+                Change::Put { keyspace, key, value, expire_at } => {
+                    now(self.put(intent(keyspace, key), value, expire_at))
+                }
+                Change::Delete { keyspace, key } => now(self.delete(intent(keyspace, key))),
+                Change::Clear { keyspace } => {
+                    self.clear_keyspace(keyspace, Durability::Memory).map(drop)
+                }
+                Change::Swap { a, b } => self.swap_keyspaces(a, b, Durability::Memory).map(drop),
+            };
+        }
+        let mut batch = WriteBatch::new();
+        for change in changes {
+            match *change {
+                Change::Put { keyspace, key, value, expire_at } => {
+                    batch.put(keyspace, key, value, expire_at);
+                }
+                Change::Delete { keyspace, key } => {
+                    batch.delete(keyspace, key);
+                }
+                Change::Clear { .. } | Change::Swap { .. } => {
+                    // Each has a record of its own.
+                    return Err(Error::corruption(
+                        "hybridlog.replay",
+                        "a change of keyspaces among others",
+                        "log",
+                        0,
+                    ));
+                }
+            }
+        }
+        now(self.write(&batch, Durability::Memory, false))
+    }
+}
+
+fn begin_from(host: &Host, config: &HybridLogConfig, current: Current) -> Result<Beginning> {
+    let (fs, directory) = (&host.fs, config.directory.as_str());
+    let (facts, mut reader) = Reader::open(&**fs, directory, current)?;
+    if facts.page_bytes != config.page_bytes {
+        let message = format!("page: the data was written with {}", facts.page_bytes);
+        return Err(Error::invalid("hybridlog.open", message).with_file(directory));
+    }
+    if facts.spaces.len() > config.keyspaces as usize {
+        let message = format!("keyspaces: the data has {}", facts.spaces.len());
+        return Err(Error::invalid("hybridlog.open", message).with_file(directory));
+    }
+    let end = LogicalAddress::new(facts.end_page, 0, config.page_words_log2());
+    let words = facts.primaries + facts.overflow_used;
+    let path = join(directory, &checkpoint_file::file_name(current.number));
+    if words.saturating_mul(64) > fs.open(&path, ferrokit_storage::OpenMode::Read)?.len()? {
+        // Not even that much memory is taken for a file that cannot fill it.
+        return Err(reader.corruption("the index is longer than the file"));
+    }
+    let damaged = |what| Error::corruption("hybridlog.open", what, &path, 0);
+    let table = Table::of_image(
+        facts.primaries,
+        facts.overflow_used,
+        facts.overflow_operations,
+        end,
+        || reader.index_word(),
+        damaged,
+    )?;
+    let layout = Layout {
+        page_bytes: facts.page_bytes,
+        pages_per_segment: facts.pages_per_segment,
+        engine: facts.engine,
+    };
+    let segments = Segments::open(Arc::clone(fs), directory, layout, facts.pages.clone())?;
+    for entry in fs.list(directory)? {
+        let other = checkpoint_file::number_of(&entry.name);
+        if other.is_some_and(|number| number != current.number) {
+            fs.remove_file(&join(directory, &entry.name))?;
+        }
+    }
+    Ok(Beginning { facts, table, segments, checkpoint: current.number })
+}
+
+fn begin_anew(host: &Host, config: &HybridLogConfig) -> Result<Beginning> {
+    let (fs, directory) = (&host.fs, config.directory.as_str());
+    let engine = host.env.random.next_u64();
+    let (primaries, _) = config.buckets();
+    let pages_per_segment = (config.segment_bytes / config.page_bytes).max(1);
+    let facts = Facts {
+        engine,
+        hash_seed: host.env.random.next_u64(),
+        page_bytes: config.page_bytes,
+        pages_per_segment,
+        begin_page: Span::EMPTY.begin,
+        end_page: Span::EMPTY.tail,
+        replay_from: LogPosition(0),
+        log_end: LogPosition(0),
+        time: UnixMillis(0),
+        next_space: u64::from(config.keyspaces),
+        spaces: (0..u64::from(config.keyspaces)).map(|id| (id, 0)).collect(),
+        pages: BTreeMap::new(),
+        primaries,
+        overflow_used: 0,
+        overflow_operations: 0,
+    };
+    // Before the first checkpoint the log has everything: what else is there is a crash's leavings,
+    // or all that is left of a damaged directory; the log's own beginning tells which.
+    let layout = Layout { page_bytes: config.page_bytes, pages_per_segment, engine };
+    let segments = Segments::open(Arc::clone(fs), directory, layout, BTreeMap::new())?;
+    for entry in fs.list(directory)? {
+        if checkpoint_file::number_of(&entry.name).is_some()
+            || segment::number_of(&entry.name).is_some()
+        {
+            fs.remove_file(&join(directory, &entry.name))?;
+        }
+    }
+    Ok(Beginning { facts, table: Table::new(primaries, 0)?, segments, checkpoint: 0 })
+}

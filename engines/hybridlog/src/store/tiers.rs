@@ -1,0 +1,324 @@
+//! Pages on their way to disk and out of memory: the work of the engine's one job.
+//!
+//! A page is *open* while it is the tail, *closed* when the next one was opened, *read-only* when
+//! no thread changes its records any more, *flushed* when it is in its segment, *evicted* when its
+//! frame is free. Each step waits for the epoch of the one before it. Most pages in memory stay
+//! mutable; the oldest are flushed ahead of need, and evicted when frames run short.
+//!
+//! What is flushed need not be on the device: after a crash only what a checkpoint covers counts,
+//! and the log has the rest.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use ferrokit_engine::{Error, ErrorKind, Result, Stats};
+use ferrokit_storage::{DirLock, Host, JobHandle, Notify, Progress};
+
+use super::Store;
+use super::checkpoint::CheckpointJob;
+use crate::address::LogicalAddress;
+use crate::disk::image::seal_page;
+use crate::disk::segment::Segments;
+use crate::journal::Journal;
+use crate::log::{RESERVED_FRAMES, RecordLog};
+use crate::primitive::{AtomicU64, Backoff, Ordering, OwnLine};
+
+/// The disk under a store.
+pub(crate) struct Tiers {
+    pub(super) host: Host,
+    pub(super) directory: String,
+    pub(super) segments: Segments,
+    pub(super) page_words_log2: u32,
+    /// None while it is replayed.
+    pub(super) journal: OnceLock<Journal>,
+    /// Something that somebody waits for has changed.
+    pub(super) progress: Notify,
+    pub(super) checkpoints: Mutex<CheckpointJob>,
+    /// Wakes the job; the engine owns the handle.
+    job: OnceLock<Weak<JobHandle>>,
+    /// Pages before this one are in their segments.
+    flushed_page: AtomicU64,
+    /// Frames that are kept free, and those that somebody waits for.
+    low_frames: u64,
+    wanted_frames: AtomicU64,
+    /// Pages that stay mutable as long as frames suffice.
+    mutable_pages: u64,
+    failure: Mutex<Failure>,
+    /// The failure after which nothing may become durable any more.
+    poison: OnceLock<Error>,
+    /// Estimated words of dead records on disk.
+    pub(super) cold_dead_words: OwnLine<AtomicU64>,
+    pub(super) cold_reads: AtomicU64,
+    pages_evicted: AtomicU64,
+    pub(super) checkpoints_taken: AtomicU64,
+    directory_lock: Mutex<Option<Box<dyn DirLock>>>,
+}
+
+/// The last failure of the job, and how many there were.
+#[derive(Default)]
+struct Failure {
+    count: u64,
+    last: Option<Error>,
+}
+
+/// What tiers are made of.
+pub(super) struct TiersParts {
+    pub(super) host: Host,
+    pub(super) directory: String,
+    pub(super) segments: Segments,
+    pub(super) page_words_log2: u32,
+    pub(super) frames: u64,
+    pub(super) flushed_page: u64,
+    pub(super) checkpoints: CheckpointJob,
+    pub(super) directory_lock: Box<dyn DirLock>,
+}
+
+impl Tiers {
+    pub(super) fn new(parts: TiersParts) -> Self {
+        let low_frames = RESERVED_FRAMES as u64 + 1 + parts.frames / 16;
+        Self {
+            host: parts.host,
+            directory: parts.directory,
+            segments: parts.segments,
+            page_words_log2: parts.page_words_log2,
+            journal: OnceLock::new(),
+            progress: Notify::default(),
+            checkpoints: Mutex::new(parts.checkpoints),
+            job: OnceLock::new(),
+            flushed_page: AtomicU64::new(parts.flushed_page),
+            low_frames,
+            wanted_frames: AtomicU64::new(0),
+            mutable_pages: (parts.frames - low_frames) * 7 / 8,
+            failure: Mutex::default(),
+            poison: OnceLock::new(),
+            cold_dead_words: OwnLine::default(),
+            cold_reads: AtomicU64::new(0),
+            pages_evicted: AtomicU64::new(0),
+            checkpoints_taken: AtomicU64::new(0),
+            directory_lock: Mutex::new(Some(parts.directory_lock)),
+        }
+    }
+
+    /// From now on the job of that handle is woken.
+    pub(crate) fn set_job(&self, job: Weak<JobHandle>) {
+        // There is one.
+        let _ = self.job.set(job);
+    }
+
+    /// Wakes the job.
+    pub(crate) fn wake(&self) {
+        if let Some(job) = self.job.get().and_then(Weak::upgrade) {
+            job.wake();
+        }
+    }
+
+    /// The failure after which nothing may become durable any more.
+    pub(crate) fn check_poison(&self) -> Result<()> {
+        match self.poison.get() {
+            None => Ok(()),
+            Some(poison) => Err(poison.clone()),
+        }
+    }
+
+    /// Ends all writing: what is on the device is unknown.
+    pub(super) fn set_poison(&self, error: Error) -> Error {
+        self.poison.get_or_init(|| error.into_poison()).clone()
+    }
+
+    /// How often the job failed, and the last failure.
+    pub(super) fn failures(&self) -> (u64, Option<Error>) {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        (failure.count, failure.last.clone())
+    }
+
+    fn set_failure(&self, error: Error) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.count += 1;
+        failure.last = Some(error);
+    }
+
+    /// Lets others open the directory; `false` if that was done.
+    pub(crate) fn release_directory(&self) -> bool {
+        let mut lock = self.directory_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        lock.take().is_some()
+    }
+
+    pub(super) fn stats_into(&self, log: &RecordLog, stats: &mut Stats) {
+        let page_bytes = 8_u64 << self.page_words_log2;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let journal = self.journal.get();
+        if let Some(journal) = journal {
+            journal.log().stats_into(stats);
+        }
+        stats
+            .push("disk_bytes", self.segments.used_bytes())
+            .push("disk_dead_bytes", count(&self.cold_dead_words.0) * 8)
+            .push("pages_in_memory", log.tail_page() + 1 - log.head_page())
+            .push("pages_on_disk_only", log.head_page() - log.begin_page())
+            .push("mutable_bytes", (log.tail_page() + 1 - log.read_only_page()) * page_bytes)
+            .push("pages_evicted", count(&self.pages_evicted))
+            .push("cold_reads", count(&self.cold_reads))
+            .push("checkpoints", count(&self.checkpoints_taken));
+    }
+}
+
+impl Store {
+    /// Counts what a record for a key that lies on disk makes dead there: about as much as itself.
+    pub(super) fn count_cold_dead(&self, words: usize) {
+        if let Some(tiers) = &self.tiers {
+            tiers.cold_dead_words.0.fetch_add(words as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until there is room for an ordinary write of `words` words.
+    ///
+    /// # Errors
+    /// What keeps pages from being flushed.
+    pub(super) async fn wait_for_space(&self, operation: &'static str, words: u64) -> Result<()> {
+        let Some(tiers) = &self.tiers else { return Ok(()) };
+        let pages = words.div_ceil(self.log.page_words() as u64 / 2);
+        let wanted = RESERVED_FRAMES as u64 + pages;
+        if wanted + 2 > self.log.frames() as u64 {
+            return Err(Error::new(
+                ErrorKind::OutOfSpace,
+                operation,
+                "the batch takes more memory than the engine has; open it with more",
+            ));
+        }
+        let (before, _) = tiers.failures();
+        loop {
+            let ticket = tiers.progress.ticket();
+            if self.log.has_room(words) {
+                return Ok(());
+            }
+            tiers.check_poison()?;
+            if let (count, Some(error)) = tiers.failures()
+                && count != before
+            {
+                return Err(error);
+            }
+            tiers.wanted_frames.fetch_max(wanted, Ordering::AcqRel);
+            tiers.wake();
+            tiers.progress.changed(ticket).await;
+        }
+    }
+
+    /// Makes room while the store is opened: there is no job yet.
+    pub(super) fn make_space_at_opening(&self, operation: &'static str, words: u64) -> Result<()> {
+        let Some(tiers) = &self.tiers else { return Ok(()) };
+        let pages = words.div_ceil(self.log.page_words() as u64 / 2);
+        tiers.wanted_frames.fetch_max(RESERVED_FRAMES as u64 + pages, Ordering::AcqRel);
+        self.move_pages(tiers)?;
+        if self.log.has_room(words) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::OutOfSpace, operation, "a batch takes more memory than there is"))
+    }
+
+    /// Waits until the index may grow.
+    pub(super) async fn wait_for_growth(&self) -> Result<()> {
+        let Some(tiers) = &self.tiers else { return Ok(()) };
+        loop {
+            let ticket = tiers.progress.ticket();
+            if !self.index.is_growth_paused() {
+                return Ok(());
+            }
+            tiers.check_poison()?;
+            tiers.progress.changed(ticket).await;
+        }
+    }
+
+    /// One step of the job.
+    pub(crate) fn tend(&self) -> Progress {
+        let Some(tiers) = &self.tiers else { return Progress::Idle };
+        let step = tiers
+            .check_poison()
+            .and_then(|()| self.move_pages(tiers))
+            .and_then(|()| self.advance_checkpoint(tiers))
+            .and_then(|is_checkpointing| Ok((is_checkpointing, self.compact_disk(tiers)?)));
+        let progress = match step {
+            Ok((false, false)) => Progress::Idle,
+            Ok(_) => Progress::More,
+            Err(error) => {
+                tracing::warn!(%error, "pages are not moved to disk; it is tried again");
+                tiers.set_failure(error);
+                Progress::Idle
+            }
+        };
+        tiers.progress.notify();
+        progress
+    }
+
+    /// Flushes pages ahead of need and evicts what frames are needed for.
+    pub(super) fn move_pages(&self, tiers: &Tiers) -> Result<()> {
+        let wanted = tiers.wanted_frames.swap(0, Ordering::AcqRel).max(tiers.low_frames);
+        let wanted = wanted.min(self.log.frames() as u64 - 2);
+        let tail = self.log.tail_page();
+        let missing = wanted.saturating_sub(self.log.free_frames() as u64);
+        let evict_before = (self.log.head_page() + missing).min(tail);
+        let flush_before = tail.saturating_sub(tiers.mutable_pages).max(evict_before);
+        self.flush_before(tiers, flush_before)?;
+        let mut freed = None;
+        while self.log.head_page() < evict_before {
+            let page = self.log.head_page();
+            tiers.cold_dead_words.0.fetch_add(self.log.dead_words_of(page), Ordering::Relaxed);
+            freed = Some(self.log.evict_oldest());
+            tiers.pages_evicted.fetch_add(1, Ordering::Relaxed);
+        }
+        match freed {
+            Some(epoch) => self.epochs.wait_safe(epoch).map_err(|_| stalled()),
+            None => Ok(()),
+        }
+    }
+
+    /// Brings all pages before `end` into their segments.
+    pub(super) fn flush_before(&self, tiers: &Tiers, end: u64) -> Result<()> {
+        let first = tiers.flushed_page.load(Ordering::Acquire);
+        if first >= end {
+            return Ok(());
+        }
+        let mut safe = self.log.set_read_only(end);
+        for page in first..end {
+            let mut backoff = Backoff::default();
+            // Whoever opened the next page is about to say so.
+            let closed = loop {
+                match self.log.closed_epoch(page) {
+                    Some(epoch) => break epoch,
+                    None => backoff.wait(),
+                }
+            };
+            safe = safe.max(closed);
+        }
+        // All who allocated in the pages have written their records, and nobody changes them.
+        self.epochs.wait_safe(safe).map_err(|_| stalled())?;
+        for page in first..end {
+            let start = LogicalAddress::new(page, 0, tiers.page_words_log2);
+            let bytes = seal_page(self.log.page_words_of(page), start);
+            tiers.segments.write_page(page, bytes)?;
+            tiers.flushed_page.store(page + 1, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn stalled() -> Error {
+    Error::new(ErrorKind::Busy, "hybridlog.flush", "an operation does not end")
+}
+
+/// The waker of what the job waits for.
+pub(super) struct WakeJob(pub(super) Arc<JobHandle>);
+
+impl std::task::Wake for WakeJob {
+    fn wake(self: Arc<Self>) {
+        self.0.wake();
+    }
+}
+
+impl Tiers {
+    /// What wakes the job from a future that it polls.
+    pub(super) fn job_waker(&self) -> std::task::Waker {
+        match self.job.get().and_then(Weak::upgrade) {
+            Some(job) => Arc::new(WakeJob(job)).into(),
+            None => std::task::Waker::noop().clone(),
+        }
+    }
+}
