@@ -370,7 +370,7 @@ mod tests {
         assert_eq!(transactions, ["memory", "mvcc+lsm", "mvcc+hybridlog", "mvcc+memory"]);
         let mut durable = advice("ycsb-a", vec![]);
         durable.comparison.plan.durability = Promise::Synced;
-        assert_eq!(fitting(&durable), ["lsm"]);
+        assert_eq!(fitting(&durable), ["hybridlog", "lsm"]);
         let mut large = advice("ycsb-a", vec![]);
         large.comparison.plan.records = 10_000_000;
         assert_eq!(fitting(&large), ["lsm"]);

@@ -105,7 +105,10 @@ fn complete_url(url: &str, parsed: &EngineUrl, settings: &SubjectSettings) -> St
         "memory" => ("", vec![]),
         "hybridlog" => {
             let pages = settings.memory_bytes / HYBRIDLOG_PAGE_BYTES;
-            ("", vec![("memory", pages * HYBRIDLOG_PAGE_BYTES)])
+            // Without a directory it is in memory only, and as fast as it can be there.
+            let is_durable = settings.durability > Durability::Memory;
+            let directory = if is_durable { settings.directory.as_str() } else { "" };
+            (directory, vec![("memory", pages * HYBRIDLOG_PAGE_BYTES)])
         }
         "dash" => ("", vec![("capacity", settings.memory_bytes)]),
         "lsm" => (
@@ -171,6 +174,9 @@ mod tests {
             assert_eq!(answer, completed);
             EngineUrl::parse(&answer).unwrap();
         }
+        let durable = SubjectSettings { durability: Durability::Os, ..settings() };
+        let answer = complete_url("hybridlog:", &EngineUrl::parse("hybridlog:").unwrap(), &durable);
+        assert_eq!(answer, format!("hybridlog:/d%251?memory={}", 128 << 20));
     }
 
     #[test]

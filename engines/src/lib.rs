@@ -48,8 +48,9 @@ const ENGINES: &[EngineInfo] = &[
     #[cfg(feature = "hybridlog")]
     EngineInfo {
         name: "hybridlog",
-        description: "a hybrid log with a latch-free hash index and updates in place",
-        example: "hybridlog:?memory=1GiB",
+        description: "a hybrid log with a latch-free hash index and updates in place, in memory or \
+                      with a directory: durable, larger than memory",
+        example: "hybridlog:./data?memory=1GiB",
         open: Open::Engine(|host, url| {
             use ferrokit_hybridlog::{HybridLogConfig, HybridLogEngine};
             Ok(HybridLogEngine::open(host, HybridLogConfig::from_url(url)?)?)

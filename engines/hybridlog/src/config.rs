@@ -233,7 +233,8 @@ mod tests {
         };
         assert_eq!(config, expected);
         assert_eq!(from("hybridlog:").unwrap(), HybridLogConfig::default());
-        let config = from("hybridlog:./data?segment=16MiB&checkpoint=1GiB&log_segment=1MiB").unwrap();
+        let config =
+            from("hybridlog:./data?segment=16MiB&checkpoint=1GiB&log_segment=1MiB").unwrap();
         let expected = HybridLogConfig {
             directory: "./data".to_owned(),
             segment_bytes: 16 << 20,

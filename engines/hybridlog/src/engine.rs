@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ferrokit_engine::{
-    Capabilities, Changes, Checkpoint, CommitTicket, Completion, Durability, Entry, Error, ErrorKind,
-    KeyspaceId, KeyspaceLen, KvEngine, KvRead, Op, Ordered, ReadOptions, Result, Seen, Snapshots,
-    Stats, SweepCursor, Swept, Tier, Transactions, UnixMillis, Update, WriteBatch, WriteOptions,
-    Written,
+    Capabilities, Changes, Checkpoint, CommitTicket, Completion, Durability, Entry, Error,
+    ErrorKind, KeyspaceId, KeyspaceLen, KvEngine, KvRead, Op, Ordered, ReadOptions, Result, Seen,
+    Snapshots, Stats, SweepCursor, Swept, Tier, Transactions, UnixMillis, Update, WriteBatch,
+    WriteOptions, Written,
 };
 use ferrokit_storage::{Host, JobHandle, Progress};
 
@@ -40,11 +40,8 @@ impl HybridLogEngine {
     pub fn open(host: &Host, config: HybridLogConfig) -> Result<Arc<Self>> {
         config.check()?;
         let is_durable = !config.directory.is_empty();
-        let store = if is_durable {
-            Store::open(host, &config)?
-        } else {
-            Store::new(&host.env, &config)?
-        };
+        let store =
+            if is_durable { Store::open(host, &config)? } else { Store::new(&host.env, &config)? };
         let store = Arc::new(store);
         let maintained: Weak<Store> = Arc::downgrade(&store);
         let job = move || {

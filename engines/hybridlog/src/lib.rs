@@ -1,21 +1,25 @@
 //! A FASTER-style engine (Chandramouli et al., "FASTER: A Concurrent Key-Value Store with In-Place
-//! Updates", SIGMOD 2018) in memory: a latch-free hash index over a record log.
+//! Updates", SIGMOD 2018): a latch-free hash index over a record log, of which the newest part is in
+//! memory and updated in place, and the rest on disk.
 //!
 //! | module | subject |
 //! |---|---|
 //! | [`config`] | [`HybridLogConfig`]: sizes, and how a URL names them |
 //! | [`engine`] | [`HybridLogEngine`]: the contract |
-//! | `store` | the operations |
+//! | `store` | the operations; moving pages, checkpoints, recovery |
 //! | `index` | cache-line buckets, two-phase insert, growth, batch latches |
-//! | `log` | pages, allocation, records with latch and version |
+//! | `log` | pages, allocation, regions, records with latch and version |
+//! | `disk` | pages in segment files, checkpoints in theirs |
+//! | `journal` | the writes in the engine's Log |
 //! | `epoch` | epoch protection with trigger actions |
 //! | `keyspaces` | which records a keyspace shows |
 //! | `address`, `interrupt`, `primitive`, `raw` | addresses; why an attempt stops; atomics; raw memory |
 //!
-//! What it promises: every operation is ready at once; writes are at most
-//! [`Durability::Memory`](ferrokit_engine::Durability::Memory); memory stays within the configured
-//! budget, and a write that would exceed it is refused with `OutOfSpace`. Layouts, protocols and
-//! the argument for their memory order are in `docs/design.md`.
+//! Without a directory it promises: every operation is ready at once; writes are at most
+//! [`Durability::Memory`](ferrokit_engine::Durability::Memory); a write that would exceed the
+//! configured memory is refused with `OutOfSpace`. With a directory: writes are as durable as is
+//! asked; data beyond the configured memory go to disk, and an operation that needs them is pending.
+//! Layouts, protocols and the argument for their memory order are in `docs/design.md`.
 //!
 //! `unsafe` is confined to `raw` and `epoch::protected`.
 

@@ -72,8 +72,9 @@ impl Extent {
         let key_len = (word(bytes, 2)? & 0xffff) as usize;
         let size_bytes = (word(bytes, 3)? as u32) as usize * 8;
         let with_expiry = header.has_expiry_word();
-        let checked_bytes =
-            FIXED_BYTES + usize::from(with_expiry) * 8 + (words_of(key_len) + words_of(value_len)) * 8;
+        let checked_bytes = FIXED_BYTES
+            + usize::from(with_expiry) * 8
+            + (words_of(key_len) + words_of(value_len)) * 8;
         (checked_bytes <= size_bytes).then_some(Self {
             with_expiry,
             key_len,
@@ -166,15 +167,25 @@ mod tests {
     use crate::log::record::{Blueprint, Born, End, Record};
 
     fn plan<'a>(key: &'a [u8], value: &'a [u8], expire_at: u64) -> Blueprint<'a> {
-        Blueprint { space: 7, hash_low: 9, key, value, expire_at, capacity: 40, is_tombstone: false }
+        Blueprint {
+            space: 7,
+            hash_low: 9,
+            key,
+            value,
+            expire_at,
+            capacity: 40,
+            is_tombstone: false,
+        }
     }
 
     fn page() -> (Vec<AtomicU64>, Vec<usize>) {
         let words: Vec<AtomicU64> = (0..128).map(|_| AtomicU64::new(u64::MAX)).collect();
         let (mut at, mut starts) = (0, Vec::new());
-        for (key, value, expire_at) in
-            [(&b"a"[..], &b"one"[..], 0), (b"longer key", b"", 5), (b"", b"twenty bytes of value", 0)]
-        {
+        for (key, value, expire_at) in [
+            (&b"a"[..], &b"one"[..], 0),
+            (b"longer key", b"", 5),
+            (b"", b"twenty bytes of value", 0),
+        ] {
             let plan = plan(key, value, expire_at);
             Record::at(&words[at..]).write_new(&plan, LogicalAddress::NULL, Born::Free);
             starts.push(at);

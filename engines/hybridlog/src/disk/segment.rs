@@ -103,10 +103,11 @@ impl Segments {
     fn open_file(&self, number: u64) -> Result<Arc<dyn File>> {
         let path = join(&self.directory, &file_name(number));
         let corrupt = |what| Error::corruption("hybridlog.open", what, &path, 0);
-        let file = self.fs.open(&path, OpenMode::ReadWrite).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => corrupt("a segment is missing"),
-            _ => error,
-        })?;
+        let file =
+            self.fs.open(&path, OpenMode::ReadWrite).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => corrupt("a segment is missing"),
+                _ => error,
+            })?;
         if file.len()? < HEADER_BYTES {
             return Err(corrupt("a segment without its header"));
         }

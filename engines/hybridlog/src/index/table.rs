@@ -373,7 +373,8 @@ impl Table {
     /// change the table meanwhile: each word is one that was there.
     pub(crate) fn image(&self, overflow: u64) -> impl Iterator<Item = u64> + '_ {
         (0..self.primaries + overflow).flat_map(move |bucket| {
-            let entries = (0..ENTRIES).map(move |index| self.slot(bucket, index).load().at_rest().0);
+            let entries =
+                (0..ENTRIES).map(move |index| self.slot(bucket, index).load().at_rest().0);
             let control = self.control(bucket).at_rest(overflow).0;
             entries.chain(std::iter::once(control))
         })

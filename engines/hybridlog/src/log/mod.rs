@@ -452,7 +452,15 @@ mod tests {
     }
 
     fn write(log: &RecordLog, address: LogicalAddress, value: &[u8]) {
-        let plan = Blueprint { space: 1, hash_low: 2, key: b"k", value, expire_at: 0, capacity: 0, is_tombstone: false };
+        let plan = Blueprint {
+            space: 1,
+            hash_low: 2,
+            key: b"k",
+            value,
+            expire_at: 0,
+            capacity: 0,
+            is_tombstone: false,
+        };
         log.record(address).write_new(&plan, LogicalAddress::NULL, Born::Free);
     }
 

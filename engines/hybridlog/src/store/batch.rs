@@ -45,7 +45,9 @@ enum Old<'g> {
     /// Its record in memory, latched.
     Record(Found<'g>, Latched<'g>),
     /// Something on disk; whether the key is present, or a guess.
-    Cold { existed: bool },
+    Cold {
+        existed: bool,
+    },
 }
 
 impl Old<'_> {

@@ -175,7 +175,8 @@ impl Store {
             return Ok(Some(CommitTicket::NONE));
         };
         let head = found.head.address();
-        let Some((mut new, ticket)) = self.link(found.slot, found.head, head, plan, purpose, append)?
+        let Some((mut new, ticket)) =
+            self.link(found.slot, found.head, head, plan, purpose, append)?
         else {
             return Ok(None);
         };

@@ -21,7 +21,8 @@ enum Fetched {
 impl Tiers {
     /// Begins to read the record at `address`; `None` if it was given up.
     fn begin_read(&self, address: LogicalAddress) -> Option<(usize, Op<'static, Vec<u8>>)> {
-        let (page, offset) = (address.page(self.page_words_log2), address.offset(self.page_words_log2));
+        let (page, offset) =
+            (address.page(self.page_words_log2), address.offset(self.page_words_log2));
         let offset = offset as u64 * 8;
         let left = (1_u64 << self.page_words_log2) * 8 - offset;
         let len = left.min(FIRST_READ_BYTES as u64) as usize;
@@ -36,9 +37,11 @@ impl Tiers {
     ) -> Result<Fetched> {
         let Some((len, first)) = begun else { return Ok(Fetched::Gone) };
         let bytes = first.await?;
-        let (page, offset) = (address.page(self.page_words_log2), address.offset(self.page_words_log2));
+        let (page, offset) =
+            (address.page(self.page_words_log2), address.offset(self.page_words_log2));
         let left = (1_usize << self.page_words_log2) * 8 - offset * 8;
-        let wanted = image::checked_bytes(&bytes).filter(|wanted| (FIXED_BYTES..=left).contains(wanted));
+        let wanted =
+            image::checked_bytes(&bytes).filter(|wanted| (FIXED_BYTES..=left).contains(wanted));
         let bytes = match wanted {
             None => return Err(self.damaged(address)),
             Some(wanted) if wanted <= len => bytes,
@@ -52,7 +55,8 @@ impl Tiers {
     }
 
     fn damaged(&self, address: LogicalAddress) -> ferrokit_engine::Error {
-        let (page, offset) = (address.page(self.page_words_log2), address.offset(self.page_words_log2));
+        let (page, offset) =
+            (address.page(self.page_words_log2), address.offset(self.page_words_log2));
         self.segments.corruption(page, offset as u64 * 8, "a record does not match its checksum")
     }
 

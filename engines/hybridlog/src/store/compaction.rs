@@ -6,12 +6,12 @@
 
 use ferrokit_engine::{Result, block_on};
 
+use super::Store;
 use super::chain::Lookup;
 use super::drive::Step;
 use super::known::{Asked, Known};
 use super::tiers::Tiers;
 use super::write::blueprint;
-use super::Store;
 use crate::address::LogicalAddress;
 use crate::disk::image::{StoredRecord, read_record};
 use crate::index::table::Access;

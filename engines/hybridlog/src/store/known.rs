@@ -78,9 +78,12 @@ pub(crate) struct ChainRecord {
     pub(crate) value: Option<ColdValue>,
 }
 
-/// The answers so far.
+/// The answers so far: nothing, for most operations.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct Known(Option<Box<Answers>>);
+
+#[derive(Debug, Default)]
+struct Answers {
     keys: HashMap<LogicalAddress, Vec<ColdKey>>,
     chains: HashMap<LogicalAddress, Vec<ChainRecord>>,
 }
@@ -88,28 +91,28 @@ pub(crate) struct Known {
 impl Known {
     /// The answer for a key whose chain's cold part begins at `start`.
     pub(super) fn key(&self, start: LogicalAddress, name: &Name<'_>) -> Option<&ColdKey> {
-        let answers = self.keys.get(&start)?;
+        let answers = self.0.as_ref()?.keys.get(&start)?;
         answers.iter().find(|answer| answer.space == name.space && *answer.key == *name.key)
     }
 
     /// The records of a chain's cold part, newest first.
     pub(super) fn chain(&self, start: LogicalAddress) -> Option<&[ChainRecord]> {
-        self.chains.get(&start).map(Vec::as_slice)
+        self.0.as_ref()?.chains.get(&start).map(Vec::as_slice)
     }
 
     /// Adds the answer for a key.
     pub(super) fn add_key(&mut self, start: LogicalAddress, answer: ColdKey) {
-        self.keys.entry(start).or_default().push(answer);
+        let answers = self.0.get_or_insert_default();
+        answers.keys.entry(start).or_default().push(answer);
     }
 
     /// Adds the answer for a chain.
     pub(super) fn add_chain(&mut self, start: LogicalAddress, records: Vec<ChainRecord>) {
-        self.chains.insert(start, records);
+        self.0.get_or_insert_default().chains.insert(start, records);
     }
 
     /// Forgets everything: an operation of several steps goes on to its next.
     pub(super) fn clear(&mut self) {
-        self.keys.clear();
-        self.chains.clear();
+        self.0 = None;
     }
 }

@@ -393,7 +393,8 @@ mod tests {
         std::thread::scope(|scope| {
             let mut visit = |index: usize, _: Lent<'_>| {
                 if seen.iter().all(|times| *times == 0) {
-                    scope.spawn(|| store.clear_keyspace(KeyspaceId(1), Durability::Memory).unwrap());
+                    scope
+                        .spawn(|| store.clear_keyspace(KeyspaceId(1), Durability::Memory).unwrap());
                     while !store.keyspaces.is_closed() {
                         std::thread::yield_now();
                     }

@@ -87,8 +87,7 @@ impl Store {
             directory_lock,
         });
         let seed = facts.hash_seed;
-        let store =
-            Self::of(&host.env, config, seed, span, index, keyspaces, epochs, Some(tiers))?;
+        let store = Self::of(&host.env, config, seed, span, index, keyspaces, epochs, Some(tiers))?;
         store.load_pages(head, facts.end_page)?;
         store.clock.raise(facts.time);
         let log = store.replay(host, config, &facts, checkpoint != 0)?;

@@ -48,9 +48,12 @@ struct Sweep {
 #[derive(Default)]
 struct Collected {
     bytes: Vec<u8>,
-    /// Where keys lie, and values, but for keys that are absent.
-    entries: Vec<(Range<usize>, Option<(Range<usize>, Copied)>)>,
+    /// Where keys lie, and their values.
+    entries: Vec<(Range<usize>, Place)>,
 }
+
+/// Where a key's value lies; nowhere if the key is absent.
+type Place = Option<(Range<usize>, Copied)>;
 
 impl Collected {
     fn clear(&mut self) {

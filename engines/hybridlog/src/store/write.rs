@@ -182,16 +182,14 @@ impl Store {
                 Some(latched) => self.put_latched(site, &found, latched, value, expire_at),
                 None => Ok(Step::Again),
             },
-            Lookup::Absent(place) => {
-                self.with_append_of_put(site, value, expire_at, |append| {
-                    let plan = blueprint(&site.name, value, expire_at, value.len());
-                    let ticket = self.insert(site.table, place, &site.name, &plan, append)?;
-                    if ticket.is_some() {
-                        site.space.count_added();
-                    }
-                    Ok(Step::linked(ticket, false))
-                })
-            }
+            Lookup::Absent(place) => self.with_append_of_put(site, value, expire_at, |append| {
+                let plan = blueprint(&site.name, value, expire_at, value.len());
+                let ticket = self.insert(site.table, place, &site.name, &plan, append)?;
+                if ticket.is_some() {
+                    site.space.count_added();
+                }
+                Ok(Step::linked(ticket, false))
+            }),
             Lookup::Cold(cold) => {
                 let (existed, link) = if site.intent.reports_existed {
                     let known = site.known_of(&cold)?;

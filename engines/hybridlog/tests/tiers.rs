@@ -1,0 +1,207 @@
+//! Data larger than memory: what leaves it, comes back, and goes for good.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::sync::Arc;
+
+use ferrokit_engine::{
+    Durability, KeyspaceId, KvEngine, KvEngineExt, KvRead, ReadOptions, SweepCursor, Update,
+    WriteBatch, WriteOptions,
+};
+use ferrokit_hybridlog::{HybridLogConfig, HybridLogEngine};
+use ferrokit_storage::Host;
+use ferrokit_storage::sim::{CrashMode, SimMachine};
+
+const KS: KeyspaceId = KeyspaceId::DEFAULT;
+const MEMORY: WriteOptions = WriteOptions::with_durability(Durability::Memory);
+const OS: WriteOptions = WriteOptions::with_durability(Durability::Os);
+const PAGE: u64 = 4 << 10;
+
+/// 128 KiB of memory.
+fn config() -> HybridLogConfig {
+    HybridLogConfig {
+        directory: "data".to_owned(),
+        memory_bytes: 32 * PAGE,
+        page_bytes: PAGE,
+        index_bytes: 1 << 10,
+        segment_bytes: 8 * PAGE,
+        checkpoint_bytes: 64 << 10,
+        log_segment_bytes: 64 << 10,
+        garbage_percent: 30,
+        keyspaces: 4,
+        ..HybridLogConfig::default()
+    }
+}
+
+fn key(n: u64) -> Vec<u8> {
+    format!("key:{n:08}").into_bytes()
+}
+
+fn value(n: u64, round: u64) -> Vec<u8> {
+    let mut value = format!("{n}/{round}/").into_bytes();
+    value.resize(100, b'v');
+    value
+}
+
+fn stat(engine: &HybridLogEngine, name: &str) -> u64 {
+    engine.stats().get(name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+fn fill(host: &Host, engine: &HybridLogEngine, keys: u64, round: u64, options: &WriteOptions) {
+    for n in 0..keys {
+        host.wait(engine.put(KS, &key(n), &value(n, round), None, options)).unwrap();
+    }
+}
+
+fn check(host: &Host, engine: &Arc<HybridLogEngine>, keys: u64, round: u64) {
+    for n in 0..keys {
+        let got = host.wait(engine.get(KS, &key(n))).unwrap();
+        assert_eq!(got, Some(value(n, round)), "key {n}");
+    }
+}
+
+/// 4,000 records of 150 bytes: more than four times the memory.
+const KEYS: u64 = 4000;
+
+#[test]
+fn what_left_memory_is_read_written_and_swept() {
+    let machine = SimMachine::new(1);
+    let host = machine.host();
+    let engine = HybridLogEngine::open(&host, config()).unwrap();
+    fill(&host, &engine, KEYS, 1, &MEMORY);
+    assert!(stat(&engine, "pages_on_disk_only") * PAGE > 3 * config().memory_bytes);
+    assert!(stat(&engine, "pages_used_bytes") <= config().memory_bytes);
+    check(&host, &engine, KEYS, 1);
+    assert!(stat(&engine, "cold_reads") > KEYS / 2, "most were not in memory");
+    // Updates of cold records see them.
+    for n in 0..100 {
+        let mut change = |old: Option<ferrokit_engine::Entry<'_>>, out: &mut Vec<u8>| {
+            assert_eq!(old.unwrap().value, value(n, 1));
+            out.extend_from_slice(&value(n, 2));
+            Update::Put { expire_at: None }
+        };
+        host.wait(engine.update(KS, &key(n), &MEMORY, &mut change)).unwrap();
+    }
+    check(&host, &engine, 100, 2);
+    // Deletes of cold records hide them, even when the tombstones have left memory, too.
+    for n in 100..200 {
+        let options = MEMORY.reporting_existed();
+        let deleted = host.wait(engine.delete(KS, &key(n), &options)).unwrap();
+        assert_eq!(deleted.existed, Some(true), "key {n}");
+        let again = host.wait(engine.delete(KS, &key(n), &options)).unwrap();
+        assert_eq!(again.existed, Some(false), "key {n}");
+    }
+    for n in 200..KEYS {
+        host.wait(engine.put(KS, &key(n), &value(n, 3), None, &MEMORY)).unwrap();
+    }
+    for n in 100..200 {
+        assert_eq!(host.wait(engine.get(KS, &key(n))).unwrap(), None, "key {n}");
+    }
+    // Many at once, from everywhere.
+    let keys: Vec<Vec<u8>> = (0..KEYS).step_by(40).map(key).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    let found = host.wait(engine.get_many(KS, &keys)).unwrap();
+    assert_eq!(found.iter().filter(|value| value.is_some()).count(), keys.len() - 2);
+    // Every key that is there is swept, once here where nobody else writes.
+    let (mut cursor, mut swept) = (SweepCursor::start(), Vec::new());
+    loop {
+        let mut visit = |key: &[u8], _: ferrokit_engine::Entry<'_>| swept.push(key.to_vec());
+        let options = ReadOptions::default();
+        let next = host.wait(engine.sweep(KS, &cursor, 500, &options, &mut visit)).unwrap().next;
+        match next {
+            Some(next) => cursor = next,
+            None => break,
+        }
+    }
+    swept.sort_unstable();
+    assert!((0..100).chain(200..KEYS).map(key).eq(swept));
+}
+
+#[test]
+fn disk_space_follows_the_live_data() {
+    let machine = SimMachine::new(2);
+    let host = machine.host();
+    let engine = HybridLogEngine::open(&host, config()).unwrap();
+    for round in 0..12 {
+        fill(&host, &engine, KEYS, round, &OS);
+    }
+    host.settle();
+    assert!(stat(&engine, "pages_compacted") > 0 && stat(&engine, "checkpoints") > 0);
+    let (live, used) = (KEYS * 160, stat(&engine, "disk_bytes"));
+    assert!(used < live * 3, "{used} bytes on disk for {live} live ones");
+    check(&host, &engine, KEYS, 11);
+    // All of it goes when the keyspace is cleared.
+    host.wait(engine.clear_keyspace(KS, &OS)).unwrap();
+    for round in 0..2 {
+        fill(&host, &engine, KEYS / 8, round, &OS);
+    }
+    host.settle();
+    let used = stat(&engine, "disk_bytes");
+    assert!(used < live, "{used} bytes on disk after a clear");
+}
+
+#[test]
+fn moved_records_are_no_older_than_those_written_meanwhile() {
+    let mut machine = SimMachine::new(3);
+    let mut engine = HybridLogEngine::open(&machine.host(), config()).unwrap();
+    let mut rounds = vec![0; KEYS as usize];
+    fill(&machine.host(), &engine, KEYS, 0, &OS);
+    let mut random = 7_u64;
+    let mut moved = 0;
+    for round in 1..20_000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let n = (random >> 33) % KEYS;
+        let host = machine.host();
+        host.wait(engine.put(KS, &key(n), &value(n, round), None, &OS)).unwrap();
+        rounds[n as usize] = round;
+        if round % 4000 == 0 {
+            moved += stat(&engine, "records_moved");
+            drop(engine);
+            machine = machine.crash(CrashMode::ProcessKill);
+            engine = HybridLogEngine::open(&machine.host(), config()).unwrap();
+            for (n, round) in (0_u64..).zip(&rounds) {
+                let got = machine.host().wait(engine.get(KS, &key(n))).unwrap();
+                assert_eq!(got, Some(value(n, *round)), "key {n} after a crash");
+            }
+        }
+    }
+    assert!(moved > 0, "nothing was compacted");
+}
+
+#[test]
+fn a_batch_of_cold_keys_is_whole() {
+    let machine = SimMachine::new(4);
+    let host = machine.host();
+    let engine = HybridLogEngine::open(&host, config()).unwrap();
+    fill(&host, &engine, KEYS, 1, &MEMORY);
+    let mut batch = WriteBatch::new();
+    for n in 0..20 {
+        batch.put(KS, &key(n), &value(n, 2), None);
+        batch.delete(KS, &key(20 + n));
+        batch.put(KS, &key(KEYS + n), &value(n, 2), None);
+    }
+    let written = host.wait(engine.write(&batch, &OS.reporting_existed())).unwrap();
+    assert_eq!(written.existed, Some(true));
+    check(&host, &engine, 20, 2);
+    for n in 20..40 {
+        assert_eq!(host.wait(engine.get(KS, &key(n))).unwrap(), None, "key {n}");
+    }
+    let mut absent = WriteBatch::new();
+    absent.delete(KS, &key(20)).delete(KS, b"never there");
+    let written = host.wait(engine.write(&absent, &OS.reporting_existed())).unwrap();
+    assert_eq!(written.existed, Some(false));
+}
+
+#[test]
+fn a_closed_engine_has_nothing_to_replay() {
+    let machine = SimMachine::new(5);
+    let host = machine.host();
+    let engine = HybridLogEngine::open(&host, config()).unwrap();
+    fill(&host, &engine, KEYS, 1, &MEMORY);
+    host.wait(engine.close()).unwrap();
+    drop(engine);
+    let engine = HybridLogEngine::open(&host, config()).unwrap();
+    // What was written in memory was in the last checkpoint, too.
+    check(&host, &engine, KEYS, 1);
+    assert!(stat(&engine, "pages_in_memory") > 8, "the newest pages are in memory again");
+}
