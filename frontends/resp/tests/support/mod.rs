@@ -46,8 +46,14 @@ pub(crate) struct TestServer {
 }
 
 /// The engines the tests run on, `{}` standing for a directory.
-pub(crate) const ENGINES: &[&str] =
-    &["memory:", "hybridlog:?memory=64MiB", "dash:", "lsm:{}", "mvcc+memory:"];
+pub(crate) const ENGINES: &[&str] = &[
+    "memory:",
+    "hybridlog:?memory=64MiB",
+    "hybridlog:{}?memory=16MiB&page=1MiB",
+    "dash:",
+    "lsm:{}",
+    "mvcc+memory:",
+];
 
 impl TestServer {
     pub(crate) fn on(engine: &str) -> Self {
