@@ -9,13 +9,16 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::address::LogicalAddress;
+use crate::disk::image::{read_record, seal_page};
 use crate::epoch::{Epochs, Protected};
 use crate::index::entry::{Entry, KeyHash};
 use crate::index::latches::Latches;
 use crate::index::table::{Access, Table};
 use crate::index::{Chains, Node, migrate_bucket};
 use crate::interrupt::Interrupt;
+use crate::keyspaces::Keyspaces;
 use crate::log::record::{Blueprint, Born, End, Record};
+use crate::log::{Purpose, RecordLog, Span};
 use crate::primitive::{AtomicU64, Ordering};
 
 const HASH: KeyHash = KeyHash(0x0123_4567_0000_0000);
@@ -218,5 +221,124 @@ fn a_replaced_value_is_not_freed_under_its_reader() {
         reader.join().unwrap();
         shared.0.run_actions();
         assert_eq!(freed.load(Ordering::SeqCst), 1);
+    });
+}
+
+/// A log of a few tiny pages, and a record in the first of them, which is closed.
+fn log_with_a_record(frames: usize) -> (std::sync::Arc<Epochs>, std::sync::Arc<RecordLog>) {
+    let epochs = std::sync::Arc::new(Epochs::new(2));
+    let log = RecordLog::new(frames, 3, std::sync::Arc::clone(&epochs), Span::EMPTY).unwrap();
+    let log = std::sync::Arc::new(log);
+    write_record(&log, 1);
+    assert_eq!(log.close_tail().unwrap(), 2);
+    (epochs, log)
+}
+
+/// Appends a record whose value is 8 times `byte`.
+fn write_record(log: &RecordLog, byte: u8) -> LogicalAddress {
+    let value = [byte; 8];
+    let plan = Blueprint {
+        space: 1,
+        hash_low: 0,
+        key: b"k",
+        value: &value,
+        expire_at: 0,
+        capacity: 8,
+        is_tombstone: false,
+    };
+    let address = log.allocate(plan.words(), Purpose::Compaction).unwrap();
+    log.record(address).write_new(&plan, LogicalAddress::NULL, Born::Free);
+    address
+}
+
+#[test]
+fn a_flushed_page_holds_every_update_in_place() {
+    explore(3, || {
+        let (epochs, log) = log_with_a_record(3);
+        let record = LogicalAddress::new(1, 0, 3);
+        let shared = Arc::new((epochs, log));
+        let writer = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let (epochs, log) = &*shared;
+                let _guard = epochs.enter();
+                let is_mutable = log.is_mutable(record);
+                if is_mutable {
+                    log.record(record).latch().unwrap().overwrite(&[2; 8], 0);
+                }
+                is_mutable
+            })
+        };
+        let (epochs, log) = &*shared;
+        let safe = log.set_read_only(2);
+        epochs.wait_safe(safe).unwrap();
+        let bytes = seal_page(log.page_words_of(1), record);
+        let flushed = read_record(&bytes, record).unwrap().value[0];
+        let is_updated = writer.join().unwrap();
+        assert_eq!(flushed, if is_updated { 2 } else { 1 }, "an update in place was not flushed");
+    });
+}
+
+#[test]
+fn an_evicted_page_is_not_written_over_under_its_reader() {
+    explore(3, || {
+        let (epochs, log) = log_with_a_record(2);
+        let record = LogicalAddress::new(1, 0, 3);
+        let shared = Arc::new((epochs, log));
+        let reader = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let (epochs, log) = &*shared;
+                let _guard = epochs.enter();
+                if record >= log.head() {
+                    let mut value = Vec::new();
+                    log.record(record).read(&mut value).unwrap();
+                    assert_eq!(value, [1; 8], "the frame has another page");
+                }
+            })
+        };
+        let (epochs, log) = &*shared;
+        log.evict_oldest();
+        epochs.run_actions();
+        if log.free_frames() > 0 {
+            write_record(log, 3);
+            assert_eq!(log.close_tail().unwrap(), 3);
+            write_record(log, 4);
+        }
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_checkpoint_has_a_write_as_a_whole_or_the_log_has_it() {
+    explore(3, || {
+        // One slot: which one a thread prefers would depend on the executions before.
+        let epochs = std::sync::Arc::new(Epochs::new(1));
+        let keyspaces = Keyspaces::new(1, std::sync::Arc::clone(&epochs));
+        // The log of a write, whether all are logged, and what a write changes, in two places.
+        let words: [AtomicU64; 4] = std::array::from_fn(|_| AtomicU64::new(0));
+        let shared = Arc::new((epochs, keyspaces, words));
+        let writer = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let (epochs, keyspaces, [logged, logs_all, first, second]) = &*shared;
+                let guard = epochs.enter();
+                // Its gate is closed: it would come again later.
+                if keyspaces.load(&guard).is_err() {
+                    return;
+                }
+                if logs_all.load(Ordering::Acquire) != 0 {
+                    logged.store(1, Ordering::Release);
+                }
+                first.store(1, Ordering::Release);
+                second.store(1, Ordering::Release);
+            })
+        };
+        let (_, keyspaces, [logged, logs_all, first, second]) = &*shared;
+        keyspaces.in_a_still_moment("model", |_, _| logs_all.store(1, Ordering::SeqCst)).unwrap();
+        let copied = [second.load(Ordering::Acquire), first.load(Ordering::Acquire)];
+        writer.join().unwrap();
+        let is_whole = copied[0] == copied[1];
+        assert!(is_whole || logged.load(Ordering::Acquire) == 1, "half of a write, and no log");
     });
 }
