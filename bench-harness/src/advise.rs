@@ -159,7 +159,8 @@ impl Advice {
         let settings = SubjectSettings {
             directory: directory.clone(),
             memory_bytes: plan.memory_bytes,
-            durability: Durability::Memory,
+            // What an engine can do may depend on what it is to promise.
+            durability: plan.durability.durability(),
         };
         let subject = subject::open(host, adapters, &url_of(name), &settings)?;
         let capabilities = subject.engine.capabilities().clone();
