@@ -10,6 +10,8 @@ const MAX_MEMORY_BYTES: u64 = 1 << 46;
 const BUCKET_BYTES: u64 = 64;
 const MAX_BUCKETS: u64 = 1 << 32;
 const MAX_KEYSPACES: u64 = 1 << 16;
+/// A batch is one record of the log.
+const MAX_BATCH_BYTES: u64 = 512 << 20;
 const MAX_SEGMENT_BYTES: u64 = 1 << 40;
 const MIN_CHECKPOINT_BYTES: u64 = 4 << 10;
 const MIN_LOG_SEGMENT_BYTES: u64 = 4 << 10;
@@ -183,7 +185,7 @@ impl HybridLogConfig {
 
     /// The most key and value bytes of a batch.
     pub(crate) fn max_batch_bytes(&self) -> usize {
-        (self.memory_bytes / 16) as usize
+        (self.memory_bytes / 16).min(MAX_BATCH_BYTES) as usize
     }
 
     /// The most writes of a batch: as much again for their records' own words.

@@ -212,9 +212,6 @@ impl Drop for HybridLogEngine {
         if let Some(job) = self.lock_maintenance().take() {
             job.stop();
         }
-        if let Some(tiers) = &self.store.tiers {
-            tiers.release_directory();
-        }
     }
 }
 
@@ -435,7 +432,14 @@ impl KvEngine for HybridLogEngine {
             return Op::err(error);
         }
         let exact = self.capabilities.exact_len;
-        self.store.keyspace_entries(keyspace).map(move |entries| KeyspaceLen { entries, exact })
+        let answer = move |(entries, ticket): (u64, CommitTicket)| {
+            self.completed(Completion::Durable, ticket, move |_| KeyspaceLen { entries, exact })
+        };
+        match self.store.keyspace_entries(keyspace) {
+            Op::Ready(Ok(entries)) => answer(entries),
+            Op::Ready(Err(error)) => Op::err(error),
+            pending => Op::pending(async move { answer(pending.await?).await }),
+        }
     }
 
     fn capabilities(&self) -> &Capabilities {
@@ -447,30 +451,35 @@ impl KvEngine for HybridLogEngine {
     }
 
     fn close(&self) -> Op<'_, ()> {
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return Op::ok(());
-        }
+        self.closed.store(true, Ordering::Release);
         let Some(tiers) = &self.store.tiers else {
             // Dropping the handle stops the job.
             drop(self.lock_maintenance().take());
             return Op::ok(());
         };
         Op::pending(async move {
-            // So that the next opening has nothing to replay; without it, it has.
-            let checkpointed = self.store.checkpointed().await;
+            // Whoever comes while another closes, or after one who went away, does what is left.
+            let checkpointed = match tiers.is_closed() {
+                true => Ok(()),
+                // So that the next opening has nothing to replay; without it, it has.
+                false => self.store.checkpointed().await,
+            };
             let job = self.lock_maintenance().take();
             if let Some(job) = job {
                 job.stop();
             }
-            let closed = match self.store.journal() {
+            tiers.close();
+            // What was promised holds by the log alone.
+            if let Err(error) = checkpointed
+                && error.kind() != ErrorKind::Closed
+            {
+                tracing::warn!(%error, "closed without a last checkpoint");
+            }
+            let closed = match self.store.journal().filter(|_| !tiers.is_released()) {
                 Some(journal) => journal.log().close().await,
                 None => Ok(()),
             };
             tiers.release_directory();
-            // What was promised holds by the log alone.
-            if let Err(error) = &checkpointed {
-                tracing::warn!(%error, "closed without a last checkpoint");
-            }
             closed
         })
     }

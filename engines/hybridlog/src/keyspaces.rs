@@ -208,6 +208,11 @@ impl Keyspaces {
         Ok(look(spaces, *next_id))
     }
 
+    /// A number beyond those of all spaces there have been.
+    pub(crate) fn next_space(&self) -> u64 {
+        *self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn close(&self, operation: &'static str) -> Result<ClosedGate<'_>> {
         let gate = ClosedGate::close(&self.gate.0);
         let ended = self.epochs.bump();

@@ -28,6 +28,8 @@ const PREFIX: &str = "checkpoint-";
 /// The file that names the checkpoint in force.
 pub(crate) const CURRENT: &str = "CURRENT";
 const CURRENT_BYTES_MAX: usize = 128;
+/// Numbers among the facts that are there once.
+const NUMBERS: usize = 15;
 /// Tells the byte order of the machine that wrote it.
 const BYTE_ORDER: u64 = 0x0102_0304_0506_0708;
 
@@ -70,6 +72,10 @@ pub(crate) struct Facts {
     pub(crate) primaries: u64,
     pub(crate) overflow_used: u64,
     pub(crate) overflow_operations: u64,
+    /// Words of records that are taken for dead.
+    pub(crate) dead_words: u64,
+    /// Pages before this one hold records of keyspaces that were cleared since.
+    pub(crate) collect_before_page: u64,
 }
 
 impl Facts {
@@ -93,7 +99,7 @@ impl Facts {
         out
     }
 
-    fn numbers(&self) -> [u64; 13] {
+    fn numbers(&self) -> [u64; NUMBERS] {
         [
             self.engine,
             self.hash_seed,
@@ -108,6 +114,8 @@ impl Facts {
             self.primaries,
             self.overflow_used,
             self.overflow_operations,
+            self.dead_words,
+            self.collect_before_page,
         ]
     }
 
@@ -118,7 +126,7 @@ impl Facts {
                 "the data was written by a machine of another byte order",
             ));
         }
-        let mut numbers = [0; 13];
+        let mut numbers = [0; NUMBERS];
         for number in &mut numbers {
             *number = reader.u64()?;
         }
@@ -136,6 +144,8 @@ impl Facts {
             primaries,
             overflow_used,
             overflow_operations,
+            dead_words,
+            collect_before_page,
         ] = numbers;
         let count = reader.u64()?;
         let mut spaces = Vec::new();
@@ -166,6 +176,8 @@ impl Facts {
             primaries,
             overflow_used,
             overflow_operations,
+            dead_words,
+            collect_before_page,
         };
         let is_sound = facts.primaries.is_power_of_two()
             && facts.primaries <= 1 << 32
@@ -240,11 +252,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Adds the facts and brings the file to the device. Answers where the facts are.
+    /// Adds the facts. Answers where they are, and the file, which is yet to be synced.
     ///
     /// # Errors
     /// `Io`, `OutOfSpace`.
-    pub(crate) fn finish(mut self, facts: &Facts) -> Result<u64> {
+    pub(crate) fn finish(mut self, facts: &Facts) -> Result<(u64, Arc<dyn File>)> {
         if !self.chunk.is_empty() {
             self.flush()?;
         }
@@ -253,8 +265,7 @@ impl Writer {
         if !self.chunk.is_empty() {
             self.flush()?;
         }
-        self.file.sync_all().wait()?;
-        Ok(facts_offset)
+        Ok((facts_offset, self.file))
     }
 }
 
@@ -429,6 +440,8 @@ mod tests {
             primaries: 16,
             overflow_used: 1,
             overflow_operations: 1,
+            dead_words: 2,
+            collect_before_page: 4,
         }
     }
 
@@ -439,7 +452,7 @@ mod tests {
         let words = 300_000_u64;
         let mut writer = Writer::create(&*fs, "d", 12).unwrap();
         writer.words(0..words).unwrap();
-        let current = Current { number: 12, facts_offset: writer.finish(&facts()).unwrap() };
+        let current = Current { number: 12, facts_offset: writer.finish(&facts()).unwrap().0 };
         let (read, mut reader) = Reader::open(&*fs, "d", current).unwrap();
         assert_eq!(read, facts());
         assert!((0..words).all(|word| reader.index_word().unwrap() == word));

@@ -67,7 +67,7 @@ impl Segments {
         Self { fs, directory: directory.to_owned(), layout, state: RwLock::default() }
     }
 
-    /// Opens the files of `pages`, removes all others, and cuts off what follows the last page.
+    /// Opens the files of `pages`, and cuts off what follows the last page.
     ///
     /// # Errors
     /// `Corruption` if one is missing or another's, `VersionTooNew`, `Io`.
@@ -79,11 +79,6 @@ impl Segments {
     ) -> Result<Self> {
         let segments = Self::new(fs, directory, layout);
         let wanted: BTreeSet<u64> = pages.keys().map(|page| segments.segment_of(*page)).collect();
-        for entry in segments.fs.list(directory)? {
-            if number_of(&entry.name).is_some_and(|number| !wanted.contains(&number)) {
-                segments.fs.remove_file(&join(directory, &entry.name))?;
-            }
-        }
         let mut files = BTreeMap::new();
         for number in wanted {
             files.insert(number, segments.open_file(number)?);
@@ -257,7 +252,6 @@ impl Segments {
     }
 
     /// The files there are, by segment.
-    #[cfg(test)]
     pub(crate) fn numbers(&self) -> Vec<u64> {
         self.read_state().files.keys().copied().collect()
     }

@@ -332,7 +332,7 @@ impl RecordLog {
 
     /// Words of all pages that are in memory.
     pub(crate) fn used_words(&self) -> u64 {
-        (self.tail_page() - self.head_page() + 1) << self.page_words_log2
+        (self.tail_page() + 1).saturating_sub(self.head_page()) << self.page_words_log2
     }
 
     /// Closes the page that grows, however little is in it, and opens the next one. Answers the

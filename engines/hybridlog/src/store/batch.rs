@@ -10,7 +10,7 @@
 use ferrokit_engine::{BatchOp, CommitTicket, Durability, Op, Result, WriteBatch};
 
 use super::chain::{Found, Lookup};
-use super::known::{Asked, Known};
+use super::known::{Asked, ColdKey, Known};
 use super::write::{Outcome, blueprint, tombstone};
 use super::{Name, Store};
 use crate::address::LogicalAddress;
@@ -96,7 +96,7 @@ impl Store {
         let mut latches = Latches::take(table, names.iter().map(|name| name.hash))?;
         let prepared = self.prepare(table, &plan, &mut latches)?;
         let appended = self.latch_all(table, &plan, known, reports_existed).and_then(|olds| {
-            let ticket = match self.journal().filter(|journal| journal.logs(durability)) {
+            let ticket = match self.logging(durability) {
                 None => CommitTicket::NONE,
                 Some(journal) => {
                     let hashes = names.iter().map(|name| name.hash.0);
@@ -228,26 +228,26 @@ impl Store {
         let mut asked = Vec::new();
         let mut olds = Vec::with_capacity(plan.len());
         for write in plan {
-            olds.push(match self.find_held(table, &write.name) {
-                Lookup::Absent(_) => Old::Nothing,
-                Lookup::Found(found) => match found.record.latch() {
-                    Some(latched) => Old::Record(found, latched),
-                    // A removal that was under way has ended meanwhile.
-                    None => Old::Nothing,
-                },
-                Lookup::Cold(cold) => match known.key(cold.address, &write.name) {
-                    Some(known) => {
-                        let value = known.value.as_ref();
-                        let existed = value.is_some_and(|it| !self.is_expired(it.expire_at));
-                        Old::Cold { existed }
+            olds.push(loop {
+                match self.find_held(table, &write.name) {
+                    Lookup::Absent(_) => break Old::Nothing,
+                    Lookup::Found(found) => {
+                        if let Some(latched) = found.record.latch() {
+                            break Old::Record(found, latched);
+                        }
+                        // A write that was under way has ended meanwhile.
                     }
-                    None => {
-                        if reports_existed {
+                    Lookup::Cold(cold) => {
+                        let known = known.key(cold.address, &write.name);
+                        if known.is_none() && reports_existed {
                             asked.push(Asked::key(&cold, &write.name));
                         }
-                        Old::Cold { existed: true }
+                        let is_live = |known: &ColdKey| {
+                            known.value.as_ref().is_some_and(|it| !self.is_expired(it.expire_at))
+                        };
+                        break Old::Cold { existed: known.is_none_or(is_live) };
                     }
-                },
+                }
             });
         }
         if asked.is_empty() { Ok(olds) } else { Err(Interrupt::Cold(asked)) }

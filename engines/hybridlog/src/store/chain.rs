@@ -14,7 +14,7 @@ use super::{Name, Store};
 use crate::address::LogicalAddress;
 use crate::index::entry::Entry;
 use crate::index::table::{Access, Slot, Table};
-use crate::interrupt::Attempt;
+use crate::interrupt::{Attempt, Interrupt};
 use crate::keyspaces::Space;
 use crate::log::Purpose;
 use crate::log::record::{Blueprint, Born, End, Latched, Record};
@@ -64,10 +64,13 @@ impl Store {
         // The newest replaced record for which the search was begun anew.
         let mut replaced = LogicalAddress::NULL;
         'anew: loop {
+            // Before the entry: what compaction moves from here on, it moves behind this look.
+            let begin = self.log.begin();
             let Some((slot, mut head)) = table.find(name.hash, access)? else {
                 return Ok(Lookup::Absent(None));
             };
-            let begin = self.log.begin();
+            #[cfg(all(test, not(loom)))]
+            super::races::pause();
             // Read after the begin, and neither ever falls: not before it.
             let in_memory = self.log.head();
             let mut predecessor = None;
@@ -107,6 +110,10 @@ impl Store {
                 address = header.previous();
             }
             if address >= begin {
+                if self.tiers.is_none() {
+                    // Its page was given up since.
+                    return Err(Interrupt::Again);
+                }
                 return Ok(Lookup::Cold(Cold { slot, head, address, begin }));
             }
             return Ok(Lookup::Absent(Some((slot, head))));
@@ -250,8 +257,13 @@ impl Store {
         append: Option<&Append<'_>>,
     ) -> Attempt<Option<CommitTicket>> {
         if let Some(append) = append {
-            let linked = self.link(slot, head, previous, plan, purpose, append)?;
-            return Ok(linked.map(|(_, ticket)| ticket));
+            let Some((mut new, ticket)) =
+                self.link(slot, head, head.address(), plan, purpose, append)?
+            else {
+                return Ok(None);
+            };
+            new.set_previous(previous);
+            return Ok(Some(ticket));
         }
         let address = self.write_record(plan, previous, purpose, Born::Free)?;
         if !slot.exchange(head, head.with_address(address)) {

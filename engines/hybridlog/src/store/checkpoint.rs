@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use ferrokit_engine::{CommitTicket, Durability, Op, Result, UnixMillis, block_on};
+use ferrokit_engine::{CommitTicket, Durability, ErrorKind, Op, Result, UnixMillis, block_on};
 use ferrokit_storage::atomic_file::join;
 use ferrokit_storage::{LogPosition, replace_file};
 
@@ -76,7 +76,6 @@ struct Moment {
     replay_from: LogPosition,
     time: UnixMillis,
     spaces: Vec<(u64, u64)>,
-    next_space: u64,
     begin_page: u64,
 }
 
@@ -117,10 +116,13 @@ impl Store {
             Poll::Ready(synced) => {
                 synced?;
                 let number = under_way.number;
-                self.publish(tiers, under_way, job.current)?;
+                let (before, facts) = (job.current, under_way.facts.clone());
+                self.publish(tiers, under_way)?;
+                tiers.cover_unlogged();
                 job.current = number;
                 job.completed += 1;
                 tiers.checkpoints_taken.fetch_add(1, Ordering::Relaxed);
+                self.clean_up(tiers, &facts, before)?;
                 Ok(job.is_wanted)
             }
         }
@@ -130,13 +132,13 @@ impl Store {
     fn write_checkpoint(&self, tiers: &Tiers, job: &CheckpointJob) -> Result<UnderWay> {
         let Some(journal) = tiers.journal.get() else { return Err(stalled()) };
         let table = self.pause_growth();
-        let moment = self.keyspaces.in_a_still_moment("checkpoint", |spaces, next_space| {
+        let moment = self.keyspaces.in_a_still_moment("checkpoint", |spaces, _| {
             journal.log_all(true);
+            tiers.begin_to_cover_unlogged();
             Moment {
                 replay_from: journal.log().end(),
                 time: self.clock.now(),
                 spaces,
-                next_space,
                 begin_page: self.log.begin_page(),
             }
         });
@@ -158,6 +160,7 @@ impl Store {
         let end_page = self.close_tail(tiers)?;
         self.flush_before(tiers, end_page)?;
         let log_end = journal.log().end();
+        let next_space = self.keyspaces.next_space();
         drop(asked);
         let facts = Facts {
             engine: job.engine,
@@ -169,14 +172,18 @@ impl Store {
             replay_from: moment.replay_from,
             log_end,
             time: moment.time,
-            next_space: moment.next_space,
+            next_space,
             spaces: moment.spaces,
             pages: BTreeMap::from_iter(tiers.segments.facts_between(moment.begin_page, end_page)),
             primaries: table.primaries(),
             overflow_used: overflow,
             overflow_operations,
+            dead_words: tiers.cold_dead_words.0.load(Ordering::Relaxed) + self.log.dead_words(),
+            collect_before_page: self.collect_before_page.load(Ordering::Acquire).min(end_page),
         };
-        let facts_offset = writer.finish(&facts).map_err(|error| tiers.set_poison(error))?;
+        let (facts_offset, file) = writer.finish(&facts)?;
+        // What a failed sync covered may be lost for good.
+        file.sync_all().wait().map_err(|error| tiers.set_poison(error))?;
         let ticket = CommitTicket::at(log_end.0, Durability::Synced);
         Ok(UnderWay { number, facts, facts_offset, synced: journal.log().committed(ticket) })
     }
@@ -207,15 +214,24 @@ impl Store {
     }
 
     /// Steps 5 and 6.
-    fn publish(&self, tiers: &Tiers, under_way: UnderWay, before: u64) -> Result<()> {
-        let UnderWay { number, facts, facts_offset, .. } = under_way;
+    fn publish(&self, tiers: &Tiers, under_way: UnderWay) -> Result<()> {
+        let UnderWay { number, facts_offset, .. } = under_way;
         let (fs, directory) = (&*tiers.host.fs, tiers.directory.as_str());
         // What a failed sync covered may be lost for good.
         tiers.segments.sync().map_err(|error| tiers.set_poison(error))?;
         fs.sync_dir(directory).map_err(|error| tiers.set_poison(error))?;
         let current = Current { number, facts_offset }.encode();
-        block_on(replace_file(fs, directory, CURRENT, current))
-            .map_err(|error| tiers.set_poison(error))?;
+        block_on(replace_file(fs, directory, CURRENT, current)).map_err(|error| {
+            match error.kind() {
+                // Nothing was replaced.
+                ErrorKind::OutOfSpace => error,
+                _ => tiers.set_poison(error),
+            }
+        })
+    }
+
+    fn clean_up(&self, tiers: &Tiers, facts: &Facts, before: u64) -> Result<()> {
+        let (fs, directory) = (&*tiers.host.fs, tiers.directory.as_str());
         // From here on nobody needs what only an older one led to. What is left is removed at the
         // next opening.
         if let Some(journal) = tiers.journal.get() {
@@ -248,7 +264,7 @@ impl Store {
             if lock().completed >= target {
                 return Ok(());
             }
-            tiers.check_poison()?;
+            tiers.check_alive()?;
             if let (count, Some(error)) = tiers.failures()
                 && count != before
             {

@@ -108,7 +108,14 @@ impl Store {
     ) -> Attempt<bool> {
         let name = self.name(record.space, record.key);
         let table = self.table_for(&name, guard)?;
-        let Lookup::Cold(cold) = self.find(table, &name, Access::Mover)? else { return Ok(false) };
+        let cold = match self.find(table, &name, Access::Mover)? {
+            Lookup::Cold(cold) => cold,
+            Lookup::Absent(_) => return Ok(false),
+            // One that is latched may yet fail.
+            Lookup::Found(found) => {
+                return found.record.latch().map(|_| false).ok_or(Interrupt::Again);
+            }
+        };
         if cold.address != address {
             let Some(newest) = known.key(cold.address, &name) else {
                 return Err(Interrupt::Cold(vec![Asked::key(&cold, &name)]));

@@ -30,6 +30,8 @@ mod cold;
 mod compaction;
 mod drive;
 pub(crate) mod known;
+#[cfg(all(test, not(loom)))]
+mod races;
 mod read;
 pub(crate) mod recovery;
 mod space;
@@ -145,6 +147,17 @@ impl Store {
         self.tiers.as_ref().and_then(|tiers| tiers.journal.get())
     }
 
+    /// The journal, if a write at that level is logged; if not, that is noted where it matters.
+    #[inline]
+    fn logging(&self, durability: Durability) -> Option<&Journal> {
+        let tiers = self.tiers.as_ref()?;
+        let journal = tiers.journal.get().filter(|journal| journal.logs(durability));
+        if journal.is_none() {
+            tiers.note_unlogged();
+        }
+        journal
+    }
+
     #[inline]
     fn name<'k>(&self, space: u64, key: &'k [u8]) -> Name<'k> {
         // The space is part of the hash: one key of many keyspaces is not one chain.
@@ -191,19 +204,21 @@ impl Store {
     }
 
     fn append_exchange(&self, change: Change<'_>, durability: Durability) -> Result<CommitTicket> {
-        match self.journal().filter(|journal| journal.logs(durability)) {
+        match self.logging(durability) {
             None => Ok(CommitTicket::NONE),
             Some(journal) => journal.append_unnoted(self.clock.now(), change, durability),
         }
     }
 
-    /// The number of keys of a keyspace, expired ones that are still stored included.
+    /// The number of keys of a keyspace, expired ones that are still stored included; what to wait
+    /// for, since it shows exchanges of keyspaces.
     ///
     /// # Errors
     /// `InvalidArgument` beyond the number of keyspaces.
-    pub(crate) fn keyspace_entries(&self, keyspace: KeyspaceId) -> Op<'_, u64> {
+    pub(crate) fn keyspace_entries(&self, keyspace: KeyspaceId) -> Op<'_, (u64, CommitTicket)> {
         self.drive("keyspace_len", move |guard, _| {
-            Ok(self.keyspaces.load(guard)?.of(keyspace)?.entries())
+            let spaces = self.keyspaces.load(guard)?;
+            Ok((spaces.of(keyspace)?.entries(), spaces.ticket()))
         })
     }
 

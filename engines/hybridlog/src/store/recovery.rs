@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ferrokit_engine::{Durability, Error, ErrorKind, Op, Result, UnixMillis, WriteBatch};
 use ferrokit_storage::atomic_file::join;
-use ferrokit_storage::{Appended, Host, Log, LogConfig, LogPosition, remove_temporary_files};
+use ferrokit_storage::{Appended, Fs, Host, Log, LogConfig, LogPosition, remove_temporary_files};
 
 use super::checkpoint::CheckpointJob;
 use super::tiers::{Tiers, TiersParts};
@@ -22,6 +22,7 @@ use crate::index::table::Table;
 use crate::journal::{self, Change, Journal};
 use crate::keyspaces::Keyspaces;
 use crate::log::Span;
+use crate::primitive::Ordering;
 
 /// The directory of the log in that of the engine.
 const LOG_DIRECTORY: &str = "log";
@@ -88,9 +89,14 @@ impl Store {
         });
         let seed = facts.hash_seed;
         let store = Self::of(&host.env, config, seed, span, index, keyspaces, epochs, Some(tiers))?;
+        if let Some(tiers) = &store.tiers {
+            tiers.cold_dead_words.0.store(facts.dead_words, Ordering::Relaxed);
+        }
+        store.collect_before_page.store(facts.collect_before_page, Ordering::Relaxed);
         store.load_pages(head, facts.end_page)?;
         store.clock.raise(facts.time);
         let log = store.replay(host, config, &facts, checkpoint != 0)?;
+        store.remove_leavings(checkpoint)?;
         let journal = Journal::new(log);
         let due = journal.log().end().0 + config.checkpoint_bytes;
         journal.set_checkpoint_due(LogPosition(due));
@@ -121,6 +127,15 @@ impl Store {
         let directory = join(&config.directory, LOG_DIRECTORY);
         let holds_segments = host.fs.exists(&directory)?
             && host.fs.list(&directory)?.iter().any(|entry| entry.name.ends_with(".log"));
+        let is_damaged = !expects_log && !holds_segments && has_data(&host.fs, &config.directory)?;
+        if is_damaged {
+            return Err(Error::corruption(
+                "hybridlog.open",
+                "there are data, but neither CURRENT nor a log",
+                &config.directory,
+                0,
+            ));
+        }
         if expects_log && !holds_segments {
             return Err(Error::corruption("hybridlog.open", "the log is missing", &directory, 0));
         }
@@ -157,6 +172,23 @@ impl Store {
             ));
         }
         Ok(log)
+    }
+
+    /// Removes the files that belong to no checkpoint in force.
+    fn remove_leavings(&self, checkpoint: u64) -> Result<()> {
+        let Some(tiers) = &self.tiers else { return Ok(()) };
+        let (fs, directory) = (&tiers.host.fs, tiers.directory.as_str());
+        let kept = tiers.segments.numbers();
+        for entry in fs.list(directory)? {
+            let is_left = match segment::number_of(&entry.name) {
+                Some(number) => !kept.contains(&number),
+                None => checkpoint_file::number_of(&entry.name).is_some_and(|it| it != checkpoint),
+            };
+            if is_left {
+                fs.remove_file(&join(directory, &entry.name))?;
+            }
+        }
+        Ok(())
     }
 
     /// Applies the changes of a record.
@@ -209,6 +241,14 @@ impl Store {
     }
 }
 
+/// Whether a directory has files of pages or checkpoints.
+fn has_data(fs: &Arc<dyn Fs>, directory: &str) -> Result<bool> {
+    Ok(fs.list(directory)?.iter().any(|entry| {
+        checkpoint_file::number_of(&entry.name).is_some()
+            || segment::number_of(&entry.name).is_some()
+    }))
+}
+
 fn begin_from(host: &Host, config: &HybridLogConfig, current: Current) -> Result<Beginning> {
     let (fs, directory) = (&host.fs, config.directory.as_str());
     let (facts, mut reader) = Reader::open(&**fs, directory, current)?;
@@ -242,12 +282,6 @@ fn begin_from(host: &Host, config: &HybridLogConfig, current: Current) -> Result
         engine: facts.engine,
     };
     let segments = Segments::open(Arc::clone(fs), directory, layout, facts.pages.clone())?;
-    for entry in fs.list(directory)? {
-        let other = checkpoint_file::number_of(&entry.name);
-        if other.is_some_and(|number| number != current.number) {
-            fs.remove_file(&join(directory, &entry.name))?;
-        }
-    }
     Ok(Beginning { facts, table, segments, checkpoint: current.number })
 }
 
@@ -272,17 +306,12 @@ fn begin_anew(host: &Host, config: &HybridLogConfig) -> Result<Beginning> {
         primaries,
         overflow_used: 0,
         overflow_operations: 0,
+        dead_words: 0,
+        collect_before_page: 0,
     };
-    // Before the first checkpoint the log has everything: what else is there is a crash's leavings,
-    // or all that is left of a damaged directory; the log's own beginning tells which.
+    // What else is there may be a crash's leavings, or all that is left of a damaged directory: it
+    // stays until the log has shown which.
     let layout = Layout { page_bytes: config.page_bytes, pages_per_segment, engine };
-    let segments = Segments::open(Arc::clone(fs), directory, layout, BTreeMap::new())?;
-    for entry in fs.list(directory)? {
-        if checkpoint_file::number_of(&entry.name).is_some()
-            || segment::number_of(&entry.name).is_some()
-        {
-            fs.remove_file(&join(directory, &entry.name))?;
-        }
-    }
+    let segments = Segments::new(Arc::clone(fs), directory, layout);
     Ok(Beginning { facts, table: Table::new(primaries, 0)?, segments, checkpoint: 0 })
 }

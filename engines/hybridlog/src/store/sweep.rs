@@ -15,6 +15,7 @@ use crate::epoch::Guard;
 use crate::index::entry::KeyHash;
 use crate::index::table::{Access, Table};
 use crate::interrupt::{Attempt, Interrupt};
+use crate::journal::Journal;
 use crate::log::record::{Copied, Record, Unreadable};
 
 /// Buckets looked into per entry of the budget, in a space that is sparse among others.
@@ -42,6 +43,8 @@ struct Sweep {
     /// Buckets that may still be looked into.
     buckets: usize,
     visited: usize,
+    /// What to wait for of exchanges of keyspaces.
+    ticket: CommitTicket,
 }
 
 /// Copies of the entries of one bucket.
@@ -91,7 +94,8 @@ impl Store {
         visit: &'a mut VisitKey<'a>,
     ) -> Op<'a, SweptBuckets> {
         let buckets = budget.saturating_mul(BUCKETS_PER_ENTRY).max(BUCKETS_MIN);
-        let mut sweep = Sweep { keyspace, cursor, budget: budget.max(1), buckets, visited: 0 };
+        let (budget, ticket) = (budget.max(1), CommitTicket::NONE);
+        let mut sweep = Sweep { keyspace, cursor, budget, buckets, visited: 0, ticket };
         let mut known = Known::default();
         match self.sweep_now(&mut sweep, &mut known, visit) {
             Ok(Step::Done(swept)) => Op::ok(swept),
@@ -122,7 +126,10 @@ impl Store {
                 self.collect_bucket(guard, sweep.keyspace, sweep.cursor, known, &mut collected)
             })?;
             let primaries = match looked {
-                Step::Done(primaries) => primaries,
+                Step::Done((primaries, ticket)) => {
+                    sweep.ticket = sweep.ticket.join(ticket);
+                    primaries
+                }
                 Step::Wait(wait @ (Wait::Cold(_) | Wait::Space { .. } | Wait::Growth)) => {
                     return Ok(Step::Wait(wait));
                 }
@@ -145,16 +152,13 @@ impl Store {
             }
         }
         let next = Some(sweep.cursor).filter(|cursor| *cursor != 0);
-        let ticket = self.journal().map_or(CommitTicket::NONE, |journal| {
-            let guard = self.epochs.enter();
-            // While an exchange is under way its ticket is not there yet, nor was it seen.
-            let spaces = self.keyspaces.load(&guard).map(|spaces| spaces.ticket());
-            journal.ticket_all().join(spaces.unwrap_or(CommitTicket::NONE))
-        });
+        let keys = self.journal().map_or(CommitTicket::NONE, Journal::ticket_all);
+        let ticket = sweep.ticket.join(keys);
         Ok(Step::Done(SweptBuckets { next, visited: sweep.visited, ticket }))
     }
 
-    /// Copies the entries of the cursor's bucket; answers the size of the table.
+    /// Copies the entries of the cursor's bucket; answers the size of the table, and what to wait for
+    /// of exchanges of keyspaces.
     fn collect_bucket(
         &self,
         guard: &Guard<'_>,
@@ -162,8 +166,9 @@ impl Store {
         cursor: u32,
         known: &Known,
         collected: &mut Collected,
-    ) -> Attempt<u64> {
-        let space = self.keyspaces.load(guard)?.of(keyspace)?.id();
+    ) -> Attempt<(u64, CommitTicket)> {
+        let spaces = self.keyspaces.load(guard)?;
+        let space = spaces.of(keyspace)?.id();
         let table = self.index.settle(cursor, &*self.log, guard)?;
         let bucket = table.bucket_of(cursor);
         let control = table.control(bucket);
@@ -172,6 +177,8 @@ impl Store {
         }
         let mut asked = Vec::new();
         for slot in table.slots(bucket) {
+            // Before the entry: what compaction moves from here on is moved behind this look.
+            let begin = self.log.begin();
             let entry = slot.load();
             if entry.is_held() {
                 return Err(Interrupt::Again);
@@ -179,7 +186,6 @@ impl Store {
             if entry.tag() == 0 || entry.is_tentative() {
                 continue;
             }
-            let begin = self.log.begin();
             let in_memory = self.log.head();
             let mut address = entry.address();
             while address >= in_memory {
@@ -192,6 +198,9 @@ impl Store {
             }
             if address < begin {
                 continue;
+            }
+            if self.tiers.is_none() {
+                return Err(Interrupt::Again);
             }
             let Some(records) = known.chain(address) else {
                 asked.push(Asked::Chain { start: address, begin });
@@ -212,7 +221,10 @@ impl Store {
                 collected.entries.push((key, value));
             }
         }
-        if asked.is_empty() { Ok(table.primaries()) } else { Err(Interrupt::Cold(asked)) }
+        if !asked.is_empty() {
+            return Err(Interrupt::Cold(asked));
+        }
+        Ok((table.primaries(), spaces.ticket()))
     }
 
     fn collect_record(

@@ -8,6 +8,7 @@
 //! What is flushed need not be on the device: after a crash only what a checkpoint covers counts,
 //! and the log has the rest.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use ferrokit_engine::{Error, ErrorKind, Result, Stats};
@@ -50,6 +51,12 @@ pub(crate) struct Tiers {
     pub(super) cold_reads: AtomicU64,
     pages_evicted: AtomicU64,
     pub(super) checkpoints_taken: AtomicU64,
+    /// Whether a write was made that the log does not have: since the last still moment of a
+    /// checkpoint, and before it as long as that checkpoint is not in force.
+    unlogged: [AtomicBool; 2],
+    /// The job has ended: nobody makes progress any more.
+    is_closed: AtomicBool,
+    /// Dropped after the journal: the log is at rest when others may open it.
     directory_lock: Mutex<Option<Box<dyn DirLock>>>,
 }
 
@@ -94,6 +101,8 @@ impl Tiers {
             cold_reads: AtomicU64::new(0),
             pages_evicted: AtomicU64::new(0),
             checkpoints_taken: AtomicU64::new(0),
+            unlogged: [AtomicBool::new(false), AtomicBool::new(false)],
+            is_closed: AtomicBool::new(false),
             directory_lock: Mutex::new(Some(parts.directory_lock)),
         }
     }
@@ -119,6 +128,50 @@ impl Tiers {
         }
     }
 
+    /// Takes note of a write that is not logged.
+    #[inline]
+    pub(super) fn note_unlogged(&self) {
+        // While the log is replayed, it has what is written.
+        if !self.unlogged[0].load(Ordering::Relaxed) && self.journal.get().is_some() {
+            self.unlogged[0].store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether there may have been a write that neither the log nor the checkpoint in force has.
+    pub(super) fn has_unlogged(&self) -> bool {
+        self.unlogged.iter().any(|noted| noted.load(Ordering::SeqCst))
+    }
+
+    /// The still moment of a checkpoint: what was noted so far will be in it.
+    pub(super) fn begin_to_cover_unlogged(&self) {
+        let noted = self.unlogged[0].load(Ordering::SeqCst);
+        self.unlogged[1].fetch_or(noted, Ordering::SeqCst);
+        self.unlogged[0].store(false, Ordering::SeqCst);
+    }
+
+    /// That checkpoint is in force.
+    pub(super) fn cover_unlogged(&self) {
+        self.unlogged[1].store(false, Ordering::SeqCst);
+    }
+
+    /// Tells those who wait that the job has ended.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.progress.notify();
+    }
+
+    /// Whether what somebody waits for may still come.
+    ///
+    /// # Errors
+    /// `Poisoned`, `Closed`.
+    pub(super) fn check_alive(&self) -> Result<()> {
+        self.check_poison()?;
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Closed, "hybridlog.wait", "the engine was closed"));
+        }
+        Ok(())
+    }
+
     /// Ends all writing: what is on the device is unknown.
     pub(super) fn set_poison(&self, error: Error) -> Error {
         self.poison.get_or_init(|| error.into_poison()).clone()
@@ -136,25 +189,35 @@ impl Tiers {
         failure.last = Some(error);
     }
 
-    /// Lets others open the directory; `false` if that was done.
-    pub(crate) fn release_directory(&self) -> bool {
-        let mut lock = self.directory_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        lock.take().is_some()
+    /// Whether the job has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::SeqCst)
+    }
+
+    /// Lets others open the directory.
+    pub(crate) fn release_directory(&self) {
+        *self.directory_lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Whether others may open the directory.
+    pub(crate) fn is_released(&self) -> bool {
+        self.directory_lock.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
     pub(super) fn stats_into(&self, log: &RecordLog, stats: &mut Stats) {
         let page_bytes = 8_u64 << self.page_words_log2;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let journal = self.journal.get();
-        if let Some(journal) = journal {
+        // Each is read at another moment.
+        let mutable_pages = (log.tail_page() + 1).saturating_sub(log.read_only_page());
+        if let Some(journal) = self.journal.get() {
             journal.log().stats_into(stats);
         }
         stats
             .push("disk_bytes", self.segments.used_bytes())
             .push("disk_dead_bytes", count(&self.cold_dead_words.0) * 8)
-            .push("pages_in_memory", log.tail_page() + 1 - log.head_page())
-            .push("pages_on_disk_only", log.head_page() - log.begin_page())
-            .push("mutable_bytes", (log.tail_page() + 1 - log.read_only_page()) * page_bytes)
+            .push("pages_in_memory", (log.tail_page() + 1).saturating_sub(log.head_page()))
+            .push("pages_on_disk_only", log.head_page().saturating_sub(log.begin_page()))
+            .push("mutable_bytes", mutable_pages * page_bytes)
             .push("pages_evicted", count(&self.pages_evicted))
             .push("cold_reads", count(&self.cold_reads))
             .push("checkpoints", count(&self.checkpoints_taken));
@@ -190,7 +253,7 @@ impl Store {
             if self.log.has_room(words) {
                 return Ok(());
             }
-            tiers.check_poison()?;
+            tiers.check_alive()?;
             if let (count, Some(error)) = tiers.failures()
                 && count != before
             {
@@ -222,7 +285,7 @@ impl Store {
             if !self.index.is_growth_paused() {
                 return Ok(());
             }
-            tiers.check_poison()?;
+            tiers.check_alive()?;
             tiers.progress.changed(ticket).await;
         }
     }

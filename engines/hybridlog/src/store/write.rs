@@ -10,12 +10,13 @@ use super::{Name, Store, shown_expiry, with_scratch};
 use crate::address::LogicalAddress;
 use crate::epoch::Guard;
 use crate::index::Growth;
-use crate::index::table::{Access, Table};
+use crate::index::entry::Entry;
+use crate::index::table::{Access, Slot, Table};
 use crate::interrupt::{Attempt, Interrupt};
 use crate::journal::{Change, Journal};
 use crate::keyspaces::Space;
 use crate::log::Purpose;
-use crate::log::record::{Blueprint, Latched};
+use crate::log::record::{Blueprint, End, Latched};
 
 /// A value that fills less than one part in so many of a record's room moves to a smaller record.
 const SHRINK_FACTOR: usize = 4;
@@ -85,14 +86,6 @@ struct Site<'g> {
 }
 
 impl Site<'_> {
-    /// The removal of an absent key. As any write, it is durable when what came before it is.
-    fn nothing_to_do(&self) -> Step {
-        let ticket = self.journal.map_or(CommitTicket::NONE, |journal| {
-            CommitTicket::at(journal.log().end().0, self.intent.durability)
-        });
-        Step::Done(Outcome { existed: false, ticket })
-    }
-
     /// What is known of the key in a cold part of its chain; an interrupt that asks if nothing is.
     fn known_of(&self, cold: &Cold<'_>) -> Attempt<&ColdKey> {
         self.known
@@ -161,7 +154,7 @@ impl Store {
         let space = spaces.of(intent.keyspace)?;
         let name = self.name(space.id(), intent.key);
         let table = self.table_for(&name, guard)?;
-        let journal = self.journal().filter(|journal| journal.logs(intent.durability));
+        let journal = self.logging(intent.durability);
         let site = Site { table, name, space, known, journal, intent };
         loop {
             if let Step::Done(outcome) = step(&site)? {
@@ -236,12 +229,12 @@ impl Store {
                 let existed = !latched.is_tombstone() && !self.is_expired(latched.expire_at());
                 self.erase(site, &found, latched, existed)
             }
-            Lookup::Absent(_) => Ok(site.nothing_to_do()),
+            Lookup::Absent(place) => self.log_absence(site, place),
             Lookup::Cold(cold) => {
                 let (existed, link) = if site.intent.reports_existed {
                     let known = site.known_of(&cold)?;
                     if known.value.is_none() {
-                        return Ok(site.nothing_to_do());
+                        return self.log_absence(site, Some((cold.slot, cold.head)));
                     }
                     (self.is_live(known), Some(known.link))
                 } else {
@@ -297,7 +290,7 @@ impl Store {
                     })
                 }
                 Update::Keep => Ok(Step::unchanged(false)),
-                Update::Put { .. } | Update::Delete => Ok(site.nothing_to_do()),
+                Update::Put { .. } | Update::Delete => self.log_absence(site, place),
             },
             Lookup::Cold(cold) => {
                 let known = site.known_of(&cold)?;
@@ -317,7 +310,9 @@ impl Store {
                     Update::Put { .. } | Update::Delete if existed => {
                         self.erase_over(site, &cold, Some(known.link), true)
                     }
-                    Update::Put { .. } | Update::Delete => Ok(site.nothing_to_do()),
+                    Update::Put { .. } | Update::Delete => {
+                        self.log_absence(site, Some((cold.slot, cold.head)))
+                    }
                 }
             }
         }
@@ -390,11 +385,12 @@ impl Store {
         mut latched: Latched<'_>,
         existed: bool,
     ) -> Attempt<Step> {
-        if latched.is_tombstone() {
-            return Ok(site.nothing_to_do());
-        }
         self.with_append_of_delete(site, |append| {
             let log_it = || append.map_or(Ok(CommitTicket::NONE), |append| append());
+            if latched.is_tombstone() {
+                // What made it one may not have been logged.
+                return Ok(Step::Done(Outcome { existed: false, ticket: log_it()? }));
+            }
             let is_mutable = self.log.is_mutable(found.address);
             if self.tiers.is_none() || (is_mutable && latched.previous() < self.log.begin()) {
                 let ticket = log_it()?;
@@ -413,6 +409,37 @@ impl Store {
                 site.space.count_removed();
             }
             Ok(Step::linked(ticket, existed))
+        })
+    }
+
+    /// Logs the removal of a key that is absent: what made it so may not have been logged, and an
+    /// older put of it may. Its place in the log is that of a record which is linked for as long.
+    fn log_absence(&self, site: &Site<'_>, place: Option<(Slot<'_>, Entry)>) -> Attempt<Step> {
+        self.with_append_of_delete(site, |append| {
+            let (Some(append), Some(journal)) = (append, site.journal) else {
+                return Ok(Step::unchanged(false));
+            };
+            if self.tiers.as_ref().is_none_or(|tiers| !tiers.has_unlogged()) {
+                // The log knows. As any write, this one is durable when what came before it is.
+                let ticket = CommitTicket::at(journal.log().end().0, site.intent.durability);
+                return Ok(Step::Done(Outcome { existed: false, ticket }));
+            }
+            let (slot, head) = match place {
+                Some(place) => place,
+                None => {
+                    let begin = self.log.begin();
+                    site.table.find_or_create(site.name.hash, Access::Shared, begin)?
+                }
+            };
+            let plan = tombstone(&site.name);
+            let linked = self.link(slot, head, head.address(), &plan, Purpose::Write, append);
+            if linked.is_err() && head.address() == LogicalAddress::NULL {
+                // An entry without a record is not left behind.
+                let _ = slot.exchange(head, Entry::FREE);
+            }
+            let Some((new, ticket)) = linked? else { return Ok(Step::Again) };
+            new.end(End::Removed);
+            Ok(Step::Done(Outcome { existed: false, ticket }))
         })
     }
 
