@@ -61,6 +61,8 @@ fn the_line_of_a_client_has_the_fields_of_redis_in_their_order() {
     other.read_value();
     other.ask("PSUBSCRIBE c*");
     other.ask("SSUBSCRIBE d");
+    // Its worker may be about to say that it has nothing more to run.
+    until("it is at rest", || field(&line_of(&mut client, id), "qbuf") == "0");
     let line = line_of(&mut client, id);
     for (name, value) in [
         ("flags", "PeT"),
