@@ -1,6 +1,6 @@
 //! Writes that fail, deletes that the log must have, directories that are damaged, closing.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
+mod support;
 
 use std::future::Future;
 use std::pin::pin;
@@ -11,32 +11,12 @@ use ferrokit_engine::{Durability, KeyspaceId, KvEngine, KvEngineExt, WriteOption
 use ferrokit_hybridlog::{HybridLogConfig, HybridLogEngine};
 use ferrokit_storage::Fs;
 use ferrokit_storage::sim::{CrashMode, FaultKind, FaultPlan, OpKind, SimMachine};
+use support::{KS, MEMORY, OS, PAGE, config, stat};
 
-const KS: KeyspaceId = KeyspaceId::DEFAULT;
-const MEMORY: WriteOptions = WriteOptions::with_durability(Durability::Memory);
-const OS: WriteOptions = WriteOptions::with_durability(Durability::Os);
 const SYNCED: WriteOptions = WriteOptions::with_durability(Durability::Synced);
-const PAGE: u64 = 4 << 10;
 
-fn config() -> HybridLogConfig {
-    HybridLogConfig {
-        directory: "data".to_owned(),
-        memory_bytes: 32 * PAGE,
-        page_bytes: PAGE,
-        index_bytes: 1 << 10,
-        segment_bytes: 8 * PAGE,
-        checkpoint_bytes: 64 << 10,
-        log_segment_bytes: 64 << 10,
-        garbage_percent: 30,
-        keyspaces: 4,
-        ..HybridLogConfig::default()
-    }
-}
 fn key(n: u64) -> Vec<u8> {
     format!("key:{n:08}").into_bytes()
-}
-fn stat(engine: &HybridLogEngine, name: &str) -> u64 {
-    engine.stats().get(name).unwrap()
 }
 /// Writes until so many checkpoints were taken or `limit` writes were made.
 fn write_until(machine: &SimMachine, engine: &Arc<HybridLogEngine>, checkpoints: u64, limit: u64) {

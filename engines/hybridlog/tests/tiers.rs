@@ -2,36 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod support;
+
 use std::sync::Arc;
 
 use ferrokit_engine::{
-    Durability, KeyspaceId, KvEngine, KvEngineExt, KvRead, ReadOptions, SweepCursor, Update,
-    WriteBatch, WriteOptions,
+    KvEngine, KvEngineExt, KvRead, ReadOptions, SweepCursor, Update, WriteBatch, WriteOptions,
 };
-use ferrokit_hybridlog::{HybridLogConfig, HybridLogEngine};
+use ferrokit_hybridlog::HybridLogEngine;
 use ferrokit_storage::Host;
 use ferrokit_storage::sim::{CrashMode, SimMachine};
-
-const KS: KeyspaceId = KeyspaceId::DEFAULT;
-const MEMORY: WriteOptions = WriteOptions::with_durability(Durability::Memory);
-const OS: WriteOptions = WriteOptions::with_durability(Durability::Os);
-const PAGE: u64 = 4 << 10;
-
-/// 128 KiB of memory.
-fn config() -> HybridLogConfig {
-    HybridLogConfig {
-        directory: "data".to_owned(),
-        memory_bytes: 32 * PAGE,
-        page_bytes: PAGE,
-        index_bytes: 1 << 10,
-        segment_bytes: 8 * PAGE,
-        checkpoint_bytes: 64 << 10,
-        log_segment_bytes: 64 << 10,
-        garbage_percent: 30,
-        keyspaces: 4,
-        ..HybridLogConfig::default()
-    }
-}
+use support::{KS, MEMORY, OS, PAGE, config, stat};
 
 fn key(n: u64) -> Vec<u8> {
     format!("key:{n:08}").into_bytes()
@@ -41,10 +22,6 @@ fn value(n: u64, round: u64) -> Vec<u8> {
     let mut value = format!("{n}/{round}/").into_bytes();
     value.resize(100, b'v');
     value
-}
-
-fn stat(engine: &HybridLogEngine, name: &str) -> u64 {
-    engine.stats().get(name).unwrap_or_else(|| panic!("no {name}"))
 }
 
 fn fill(host: &Host, engine: &HybridLogEngine, keys: u64, round: u64, options: &WriteOptions) {

@@ -92,10 +92,9 @@ pub(crate) fn checked_bytes(bytes: &[u8]) -> Option<usize> {
 
 /// The checksum of a record's bytes at its address.
 fn checksum(bytes: &[u8], address: LogicalAddress) -> u32 {
-    // The state word without the place of the checksum itself.
-    let mut state = [0; 8];
-    state[..8].copy_from_slice(&u64::from(word(bytes, 1).unwrap_or(0) as u32).to_ne_bytes());
-    let seed = address.get() ^ u64::from_ne_bytes(state).rotate_left(48);
+    // Of the state word the length of the value; the rest is the place of the checksum itself.
+    let value_len = u64::from(word(bytes, 1).unwrap_or(0) as u32);
+    let seed = address.get() ^ value_len.rotate_left(48);
     let head = xxh3_64_with_seed(&bytes[..8], seed);
     xxh3_64_with_seed(&bytes[16..], head) as u32
 }

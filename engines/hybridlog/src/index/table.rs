@@ -383,8 +383,7 @@ impl Table {
     /// The table of an [`image`](Self::image).
     ///
     /// # Errors
-    /// `OutOfSpace`; those of `next`; `None` from a `next` that ends means corruption and is the
-    /// caller's to tell.
+    /// `OutOfSpace`; those of `next`; `corruption` of what is no image.
     pub(crate) fn of_image(
         primaries: u64,
         overflow: u64,

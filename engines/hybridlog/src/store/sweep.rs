@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use ferrokit_engine::{CommitTicket, Entry as Lent, KeyspaceId, Op, Result};
 
-use super::drive::{Step, Wait};
+use super::drive::Step;
 use super::known::{Asked, Known};
 use super::{Name, Store, shown_expiry};
 use crate::epoch::Guard;
@@ -130,9 +130,7 @@ impl Store {
                     sweep.ticket = sweep.ticket.join(ticket);
                     primaries
                 }
-                Step::Wait(wait @ (Wait::Cold(_) | Wait::Space { .. } | Wait::Growth)) => {
-                    return Ok(Step::Wait(wait));
-                }
+                Step::Wait(wait) => return Ok(Step::Wait(wait)),
             };
             known.clear();
             for (key, value) in &collected.entries {

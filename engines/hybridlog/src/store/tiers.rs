@@ -368,7 +368,7 @@ pub(super) fn stalled() -> Error {
 }
 
 /// The waker of what the job waits for.
-pub(super) struct WakeJob(pub(super) Arc<JobHandle>);
+struct WakeJob(Arc<JobHandle>);
 
 impl std::task::Wake for WakeJob {
     fn wake(self: Arc<Self>) {
