@@ -7,10 +7,19 @@ use std::mem::MaybeUninit;
 
 /// User and system time of this process, all threads, in nanoseconds.
 pub(crate) fn process_times_ns() -> io::Result<(u64, u64)> {
+    times_ns(libc::RUSAGE_SELF)
+}
+
+/// User and system time of the calling thread, in nanoseconds.
+pub(crate) fn thread_times_ns() -> io::Result<(u64, u64)> {
+    times_ns(libc::RUSAGE_THREAD)
+}
+
+fn times_ns(of: libc::c_int) -> io::Result<(u64, u64)> {
     let mut usage = MaybeUninit::<libc::rusage>::uninit();
     // SAFETY: getrusage writes one whole `rusage` to a pointer to room for one, which this is; a
     // smaller one would be written beyond its end.
-    if unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) } != 0 {
+    if unsafe { libc::getrusage(of, usage.as_mut_ptr()) } != 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the call succeeded and so filled the structure; reading it otherwise would read

@@ -39,6 +39,15 @@ impl Usage {
         Self::read().map_err(|error| Error::io("bench.usage", error))
     }
 
+    /// Seconds of CPU time the calling thread has used.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn thread_cpu_s() -> Result<f64> {
+        let times = raw::thread_times_ns().map_err(|error| Error::io("bench.usage", error))?;
+        Ok((times.0 + times.1) as f64 / 1e9)
+    }
+
     fn read() -> io::Result<Self> {
         let (user_ns, system_ns) = raw::process_times_ns()?;
         let status = std::fs::read_to_string("/proc/self/status")?;

@@ -225,18 +225,23 @@ impl Run<'_> {
     /// Waits until the engine's background work is done, for a minute at most.
     fn settle(&self) -> Result<()> {
         let mut quiet = 0;
+        // Without the looks themselves, which cost this thread milliseconds each.
+        let others_cpu_s =
+            |usage: &Usage| -> Result<f64> { Ok(usage.cpu_s - Usage::thread_cpu_s()?) };
         let mut before = Usage::now()?;
+        let mut cpu_before = others_cpu_s(&before)?;
         for _ in 0..SETTLE_LOOKS_MAX {
             block_on(self.timer.sleep(SETTLE_LOOK_EVERY));
             let now = Usage::now()?;
-            let share = (now.cpu_s - before.cpu_s) / SETTLE_LOOK_EVERY.as_secs_f64();
+            let cpu = others_cpu_s(&now)?;
+            let share = (cpu - cpu_before) / SETTLE_LOOK_EVERY.as_secs_f64();
             let written = now.written_bytes.saturating_sub(before.written_bytes);
             let is_quiet = share < SETTLED_CPU_SHARE && written < SETTLED_WRITTEN_BYTES;
             quiet = if is_quiet { quiet + 1 } else { 0 };
             if quiet == SETTLED_LOOKS {
                 break;
             }
-            before = now;
+            (before, cpu_before) = (now, cpu);
         }
         Ok(())
     }
