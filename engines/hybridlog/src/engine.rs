@@ -65,8 +65,12 @@ impl HybridLogEngine {
         }))
     }
 
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     #[inline]
-    fn check_open(&self, operation: &'static str) -> Result<()> {
+    pub(crate) fn check_open(&self, operation: &'static str) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Closed, operation, "the engine was closed"));
         }
@@ -222,7 +226,7 @@ fn capabilities(config: &HybridLogConfig) -> Capabilities {
         ordered: false,
         snapshots: false,
         checkpoint: false,
-        changes: false,
+        changes: is_durable,
         transactions: None,
         sequence_numbers: false,
         exact_len: !is_durable,
@@ -493,7 +497,7 @@ impl KvEngine for HybridLogEngine {
     }
 
     fn as_changes(&self) -> Option<&dyn Changes> {
-        None
+        self.capabilities.changes.then_some(self)
     }
 
     fn as_transactions(&self) -> Option<&dyn Transactions> {

@@ -19,6 +19,8 @@ pub(crate) enum Interrupt {
     IndexFull,
     /// It has to know what lies in a part of a chain that is not in memory.
     Cold(Vec<Asked>),
+    /// Keys it is to write, each with its space, have expired, and a feed is to hear of that first.
+    Expired(Vec<(u64, Box<[u8]>)>),
     /// It failed for good.
     Failed(Error),
 }

@@ -6,6 +6,7 @@
 //!        | 2 keyspace(4) key_len(4) key                                    a delete
 //!        | 3 keyspace(4)                                                   a clear
 //!        | 4 keyspace(4) keyspace(4)                                       a swap
+//!        | 5 keyspace(4) key_len(4) key                                    an expiry
 //! ```
 //! Numbers are little-endian. A record is replayed as a whole: a batch is one.
 //!
@@ -28,6 +29,7 @@ const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const CLEAR: u8 = 3;
 const SWAP: u8 = 4;
+const EXPIRED: u8 = 5;
 /// Bytes of a record before its changes.
 const HEADER_BYTES: usize = 13;
 /// Bytes of a put beside its key and value: no change takes more.
@@ -41,10 +43,42 @@ pub(crate) const fn overhead_bytes(changes: usize) -> usize {
 /// One change of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change<'a> {
-    Put { keyspace: KeyspaceId, key: &'a [u8], value: &'a [u8], expire_at: Option<UnixMillis> },
-    Delete { keyspace: KeyspaceId, key: &'a [u8] },
-    Clear { keyspace: KeyspaceId },
-    Swap { a: KeyspaceId, b: KeyspaceId },
+    Put {
+        keyspace: KeyspaceId,
+        key: &'a [u8],
+        value: &'a [u8],
+        expire_at: Option<UnixMillis>,
+    },
+    Delete {
+        keyspace: KeyspaceId,
+        key: &'a [u8],
+    },
+    Clear {
+        keyspace: KeyspaceId,
+    },
+    Swap {
+        a: KeyspaceId,
+        b: KeyspaceId,
+    },
+    /// The key was removed because it had expired.
+    Expired {
+        keyspace: KeyspaceId,
+        key: &'a [u8],
+    },
+}
+
+impl<'a> From<Change<'a>> for ferrokit_engine::Change<'a> {
+    fn from(change: Change<'a>) -> Self {
+        match change {
+            Change::Put { keyspace, key, value, expire_at } => {
+                Self::Put { keyspace, key, value, expire_at }
+            }
+            Change::Delete { keyspace, key } => Self::Delete { keyspace, key },
+            Change::Clear { keyspace } => Self::Clear { keyspace },
+            Change::Swap { a, b } => Self::Swap { a, b },
+            Change::Expired { keyspace, key } => Self::Expired { keyspace, key },
+        }
+    }
 }
 
 impl<'a> From<BatchOp<'a>> for Change<'a> {
@@ -82,8 +116,8 @@ impl<'a> Change<'a> {
                 push(&expire_at.map_or(0, |at| at.0).to_le_bytes());
                 (key, value)
             }
-            Self::Delete { keyspace, key } => {
-                push(&[DELETE]);
+            Self::Delete { keyspace, key } | Self::Expired { keyspace, key } => {
+                push(&[if matches!(self, Self::Delete { .. }) { DELETE } else { EXPIRED }]);
                 push(&keyspace.0.to_le_bytes());
                 push(&length(key));
                 (key, &[])
@@ -112,12 +146,31 @@ fn header(time: UnixMillis, count: usize) -> [u8; HEADER_BYTES] {
     header
 }
 
+/// Who wants to find every write in the log.
+#[derive(Default)]
+struct Listeners {
+    /// While not 0, writes at `Memory` are logged, too: a checkpoint is being taken, or there are
+    /// feeds.
+    all: AtomicU64,
+    /// Open change feeds.
+    feeds: AtomicU64,
+}
+
+/// As long as it lives every write is logged, and that keys expired.
+pub(crate) struct FeedHold(Arc<Listeners>);
+
+impl Drop for FeedHold {
+    fn drop(&mut self) {
+        self.0.feeds.fetch_sub(1, Ordering::SeqCst);
+        self.0.all.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// The Log, and what readers must wait for.
 pub(crate) struct Journal {
     log: Arc<Log>,
     gate: CommitGate,
-    /// While not 0, writes at `Memory` are logged, too: a checkpoint is being taken.
-    logs_all: AtomicU64,
+    listeners: Arc<Listeners>,
     /// When the log is beyond this position, a checkpoint is due.
     checkpoint_due: AtomicU64,
 }
@@ -128,7 +181,7 @@ impl Journal {
         Self {
             log,
             gate: CommitGate::new(),
-            logs_all: AtomicU64::new(0),
+            listeners: Arc::default(),
             checkpoint_due: AtomicU64::new(u64::MAX),
         }
     }
@@ -157,17 +210,30 @@ impl Journal {
     /// Whether a write at that level is logged. The answer holds until the caller leaves its epoch.
     #[inline]
     pub(crate) fn logs(&self, durability: Durability) -> bool {
-        durability > Durability::Memory || self.logs_all.load(Ordering::Acquire) != 0
+        durability > Durability::Memory || self.listeners.all.load(Ordering::Acquire) != 0
     }
 
     /// From now on, or no longer, every write is logged. The caller sees to it that no write is
     /// under way that began before.
     pub(crate) fn log_all(&self, is_on: bool) {
         if is_on {
-            self.logs_all.fetch_add(1, Ordering::SeqCst);
+            self.listeners.all.fetch_add(1, Ordering::SeqCst);
         } else {
-            self.logs_all.fetch_sub(1, Ordering::SeqCst);
+            self.listeners.all.fetch_sub(1, Ordering::SeqCst);
         }
+    }
+
+    /// Logs every write from now on, for a feed. The caller sees to it that no write is under way.
+    pub(crate) fn hold_feed(&self) -> FeedHold {
+        self.listeners.all.fetch_add(1, Ordering::SeqCst);
+        self.listeners.feeds.fetch_add(1, Ordering::SeqCst);
+        FeedHold(Arc::clone(&self.listeners))
+    }
+
+    /// Whether there are change feeds.
+    #[inline]
+    pub(crate) fn has_feeds(&self) -> bool {
+        self.listeners.feeds.load(Ordering::Acquire) != 0
     }
 
     /// Appends the change of a key that nobody sees yet; what its readers must wait for.
@@ -303,6 +369,10 @@ impl<'a> Input<'a> {
                 let key_len = self.u32()? as usize;
                 Change::Delete { keyspace, key: self.take(key_len)? }
             }
+            EXPIRED => {
+                let key_len = self.u32()? as usize;
+                Change::Expired { keyspace, key: self.take(key_len)? }
+            }
             CLEAR => Change::Clear { keyspace },
             SWAP => Change::Swap { a: keyspace, b: KeyspaceId(self.u32()?) },
             _ => return None,
@@ -327,6 +397,7 @@ mod tests {
             Change::Delete { keyspace: KeyspaceId(0), key: b"" },
             Change::Clear { keyspace: KeyspaceId(3) },
             Change::Swap { a: KeyspaceId(0), b: KeyspaceId(1) },
+            Change::Expired { keyspace: KeyspaceId(2), key: b"x" },
         ];
         let mut bytes = header(UnixMillis(99), changes.len()).to_vec();
         for change in changes {
@@ -335,7 +406,7 @@ mod tests {
             bytes.extend_from_slice(key);
             bytes.extend_from_slice(value);
         }
-        assert!(bytes.len() <= overhead_bytes(changes.len()) + 6);
+        assert!(bytes.len() <= overhead_bytes(changes.len()) + 7);
         let record = decode(LogPosition(0), &bytes).unwrap();
         assert_eq!((record.time, &record.changes[..]), (UnixMillis(99), &changes[..]));
         for len in 0..bytes.len() {

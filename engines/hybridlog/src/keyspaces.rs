@@ -69,6 +69,13 @@ impl Spaces {
         Self { by_keyspace, by_id, ticket }
     }
 
+    /// The keyspace that shows a space, if one does, and the space.
+    pub(crate) fn named(&self, id: u64) -> Option<(KeyspaceId, &Space)> {
+        let space = self.by_id.get(&id)?;
+        let place = self.by_keyspace.iter().position(|space| space.id == id)?;
+        Some((KeyspaceId(u32::try_from(place).ok()?), space))
+    }
+
     /// What a reader must wait for, since it sees the exchanges that led here.
     #[inline]
     pub(crate) fn ticket(&self) -> CommitTicket {

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`config`] | [`HybridLogConfig`]: sizes, and how a URL names them |
 //! | [`engine`] | [`HybridLogEngine`]: the contract |
+//! | `changes` | its change feed |
 //! | `store` | the operations; moving pages, checkpoints, recovery |
 //! | `index` | cache-line buckets, two-phase insert, growth, batch latches |
 //! | `log` | pages, allocation, regions, records with latch and version |
@@ -26,6 +27,7 @@
 #![deny(unsafe_code)]
 
 mod address;
+mod changes;
 pub mod config;
 mod disk;
 pub mod engine;

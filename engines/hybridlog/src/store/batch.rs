@@ -130,6 +130,7 @@ impl Store {
             let put = match op {
                 BatchOp::Put { expire_at, .. } if self.is_past(expire_at) => None,
                 BatchOp::Put { value, expire_at, .. } => {
+                    self.note_expiry(expire_at.map_or(0, |at| at.0));
                     Some((value, expire_at.map_or(0, |at| at.0)))
                 }
                 BatchOp::Delete { .. } => None,
@@ -225,21 +226,33 @@ impl Store {
         known: &Known,
         reports_existed: bool,
     ) -> Attempt<Vec<Old<'g>>> {
-        let mut asked = Vec::new();
+        let (mut asked, mut expired) = (Vec::new(), Vec::new());
         let mut olds = Vec::with_capacity(plan.len());
+        let tells_expiries = self.tells_expiries();
+        let mut note_expired =
+            |name: &Name<'_>| expired.push((name.space, Box::<[u8]>::from(name.key)));
         for write in plan {
             olds.push(loop {
                 match self.find_held(table, &write.name) {
                     Lookup::Absent(_) => break Old::Nothing,
                     Lookup::Found(found) => {
                         if let Some(latched) = found.record.latch() {
+                            if tells_expiries && self.is_expired_key(&latched) {
+                                note_expired(&write.name);
+                            }
                             break Old::Record(found, latched);
                         }
                         // A write that was under way has ended meanwhile.
                     }
                     Lookup::Cold(cold) => {
                         let known = known.key(cold.address, &write.name);
-                        if known.is_none() && reports_existed {
+                        let is_expired = |known: &ColdKey| {
+                            known.value.as_ref().is_some_and(|it| self.is_expired(it.expire_at))
+                        };
+                        if tells_expiries && known.is_some_and(is_expired) {
+                            note_expired(&write.name);
+                        }
+                        if known.is_none() && (reports_existed || tells_expiries) {
                             asked.push(Asked::key(&cold, &write.name));
                         }
                         let is_live = |known: &ColdKey| {
@@ -250,7 +263,11 @@ impl Store {
                 }
             });
         }
-        if asked.is_empty() { Ok(olds) } else { Err(Interrupt::Cold(asked)) }
+        match (asked.is_empty(), expired.is_empty()) {
+            (true, true) => Ok(olds),
+            (true, false) => Err(Interrupt::Expired(expired)),
+            (false, _) => Err(Interrupt::Cold(asked)),
+        }
     }
 
     /// Searches a key whose bucket the caller has latched.

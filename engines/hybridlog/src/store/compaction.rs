@@ -75,10 +75,13 @@ impl Store {
         address: LogicalAddress,
     ) -> Result<bool> {
         // Behind a tombstone there is nothing left to hide.
-        if record.header.is_removed()
-            || record.header.is_tombstone()
-            || self.is_expired(record.expire_at)
-        {
+        if record.header.is_removed() || record.header.is_tombstone() {
+            return Ok(false);
+        }
+        if self.is_expired(record.expire_at) {
+            if self.has_feeds() {
+                self.expire_in_job(tiers, record.space, record.key)?;
+            }
             return Ok(false);
         }
         let mut known = Known::default();

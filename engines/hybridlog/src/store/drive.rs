@@ -30,6 +30,8 @@ pub(super) enum Wait {
     Growth,
     /// Records on disk.
     Cold(Vec<Asked>),
+    /// Expired keys, each with its space, to be removed.
+    Expired(Vec<(u64, Box<[u8]>)>),
 }
 
 impl Store {
@@ -82,6 +84,7 @@ impl Store {
             Wait::Cold(asked) => self.read_cold(asked, known).await,
             Wait::Space { words } => self.wait_for_space(operation, words).await,
             Wait::Growth => self.wait_for_growth().await,
+            Wait::Expired(keys) => self.expire_all(keys).await,
         }
     }
 
@@ -127,6 +130,7 @@ impl Store {
                     }
                 }
                 Interrupt::Cold(asked) => return Ok(Step::Wait(Wait::Cold(asked))),
+                Interrupt::Expired(keys) => return Ok(Step::Wait(Wait::Expired(keys))),
                 Interrupt::Failed(error) => return Err(error),
             }
         }

@@ -8,6 +8,7 @@
 //! | [`write`] | put, delete, update |
 //! | [`batch`] | writes that become visible together |
 //! | [`sweep`] | visiting all keys |
+//! | [`expiry`] | removing expired keys so that change feeds hear of it |
 //! | [`space`] | compaction in memory, and what happens when memory is short |
 //! | [`tiers`] | pages on their way to disk and out of memory |
 //! | [`cold`], [`known`] | reading what is not in memory |
@@ -29,6 +30,7 @@ mod checkpoint;
 mod cold;
 mod compaction;
 mod drive;
+mod expiry;
 pub(crate) mod known;
 #[cfg(all(test, not(loom)))]
 mod races;
@@ -201,6 +203,18 @@ impl Store {
         durability: Durability,
     ) -> Result<CommitTicket> {
         self.keyspaces.swap(a, b, || self.append_exchange(Change::Swap { a, b }, durability))
+    }
+
+    /// Runs `look` in a moment in which no operation is under way.
+    ///
+    /// # Errors
+    /// `Busy` if an operation does not end.
+    pub(crate) fn in_a_still_moment<T>(
+        &self,
+        operation: &'static str,
+        look: impl FnOnce() -> T,
+    ) -> Result<T> {
+        self.keyspaces.in_a_still_moment(operation, |_, _| look())
     }
 
     fn append_exchange(&self, change: Change<'_>, durability: Durability) -> Result<CommitTicket> {

@@ -119,6 +119,9 @@ impl Store {
                         return Err(Interrupt::Cold(vec![Asked::key(&cold, name)]));
                     };
                     let live = answer.value.as_ref().filter(|it| !self.is_expired(it.expire_at));
+                    if answer.value.is_some() && live.is_none() {
+                        self.note_expired(name.space, name.key);
+                    }
                     return Ok(live.map(|it| {
                         out.extend_from_slice(&it.value);
                         Copied { value_len: it.value.len(), expire_at: it.expire_at }
@@ -129,6 +132,7 @@ impl Store {
                 Ok(copied) if !self.is_expired(copied.expire_at) => return Ok(Some(copied)),
                 Ok(_) => {
                     out.truncate(start);
+                    self.note_expired(name.space, name.key);
                     // Not while an exchange waits for us to leave: no reason to begin again, and to
                     // show once more what was shown. A later read will find it. What may go to disk
                     // is left to it: to remove the newest of several records takes a write.

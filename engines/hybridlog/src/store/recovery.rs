@@ -91,6 +91,10 @@ impl Store {
         let store = Self::of(&host.env, config, seed, span, index, keyspaces, epochs, Some(tiers))?;
         if let Some(tiers) = &store.tiers {
             tiers.cold_dead_words.0.store(facts.dead_words, Ordering::Relaxed);
+            if checkpoint != 0 {
+                // There may be.
+                tiers.expired.note_expiries();
+            }
         }
         store.collect_before_page.store(facts.collect_before_page, Ordering::Relaxed);
         store.load_pages(head, facts.end_page)?;
@@ -210,7 +214,9 @@ impl Store {
                 Change::Put { keyspace, key, value, expire_at } => {
                     now(self.put(intent(keyspace, key), value, expire_at))
                 }
-                Change::Delete { keyspace, key } => now(self.delete(intent(keyspace, key))),
+                Change::Delete { keyspace, key } | Change::Expired { keyspace, key } => {
+                    now(self.delete(intent(keyspace, key)))
+                }
                 Change::Clear { keyspace } => {
                     self.clear_keyspace(keyspace, Durability::Memory).map(drop)
                 }
@@ -223,7 +229,7 @@ impl Store {
                 Change::Put { keyspace, key, value, expire_at } => {
                     batch.put(keyspace, key, value, expire_at);
                 }
-                Change::Delete { keyspace, key } => {
+                Change::Delete { keyspace, key } | Change::Expired { keyspace, key } => {
                     batch.delete(keyspace, key);
                 }
                 Change::Clear { .. } | Change::Swap { .. } => {

@@ -167,7 +167,9 @@ impl Store {
             match attempt {
                 Ok(words) => return Ok(Some(words)),
                 // Nothing is on disk.
-                Err(Interrupt::Again | Interrupt::Cold(_)) => backoff.wait(),
+                Err(Interrupt::Again | Interrupt::Cold(_) | Interrupt::Expired(_)) => {
+                    backoff.wait();
+                }
                 Err(Interrupt::NoSpace { .. }) => return Ok(None),
                 Err(Interrupt::IndexFull) => {
                     self.grow_index(operation)?;

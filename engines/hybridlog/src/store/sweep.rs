@@ -211,6 +211,9 @@ impl Store {
                 let key = collected.add_key(|bytes| bytes.extend_from_slice(&record.key));
                 let Some(key) = key else { continue };
                 let live = record.value.as_ref().filter(|it| !self.is_expired(it.expire_at));
+                if record.value.is_some() && live.is_none() {
+                    self.note_expired(space, &record.key);
+                }
                 let value = live.map(|it| {
                     collected.bytes.extend_from_slice(&it.value);
                     let copied = Copied { value_len: it.value.len(), expire_at: it.expire_at };
@@ -240,7 +243,11 @@ impl Store {
         }
         let Some(key) = collected.add_key(|bytes| record.copy_key(bytes)) else { return Ok(()) };
         let read = match record.read(&mut collected.bytes) {
-            Ok(copied) => Some(copied).filter(|copied| !self.is_expired(copied.expire_at)),
+            Ok(copied) if !self.is_expired(copied.expire_at) => Some(copied),
+            Ok(_) => {
+                self.note_expired(space, &collected.bytes[key.clone()]);
+                None
+            }
             Err(Unreadable::Tombstone) => None,
             Err(Unreadable::Latched) => return Err(Interrupt::Again),
             // Its successor may lie where this sweep has been already.

@@ -16,6 +16,7 @@ use ferrokit_storage::{DirLock, Host, JobHandle, Notify, Progress};
 
 use super::Store;
 use super::checkpoint::CheckpointJob;
+use super::expiry::ExpiredKeys;
 use crate::address::LogicalAddress;
 use crate::disk::image::seal_page;
 use crate::disk::segment::Segments;
@@ -51,6 +52,7 @@ pub(crate) struct Tiers {
     pub(super) cold_reads: AtomicU64,
     pages_evicted: AtomicU64,
     pub(super) checkpoints_taken: AtomicU64,
+    pub(super) expired: ExpiredKeys,
     /// Whether a write was made that the log does not have: since the last still moment of a
     /// checkpoint, and before it as long as that checkpoint is not in force.
     unlogged: [AtomicBool; 2],
@@ -101,6 +103,7 @@ impl Tiers {
             cold_reads: AtomicU64::new(0),
             pages_evicted: AtomicU64::new(0),
             checkpoints_taken: AtomicU64::new(0),
+            expired: ExpiredKeys::default(),
             unlogged: [AtomicBool::new(false), AtomicBool::new(false)],
             is_closed: AtomicBool::new(false),
             directory_lock: Mutex::new(Some(parts.directory_lock)),
@@ -297,7 +300,8 @@ impl Store {
             .check_poison()
             .and_then(|()| self.move_pages(tiers))
             .and_then(|()| self.advance_checkpoint(tiers))
-            .and_then(|is_checkpointing| Ok((is_checkpointing, self.compact_disk(tiers)?)));
+            .and_then(|is_checkpointing| Ok(is_checkpointing | self.collect_expired(tiers)?))
+            .and_then(|has_more| Ok((has_more, self.compact_disk(tiers)?)));
         let progress = match step {
             Ok((false, false)) => Progress::Idle,
             Ok(_) => Progress::More,

@@ -172,6 +172,7 @@ impl Store {
     fn put_at(&self, site: &Site<'_>, value: &[u8], expire_at: u64) -> Attempt<Step> {
         match self.find(site.table, &site.name, Access::Shared)? {
             Lookup::Found(found) => match found.record.latch() {
+                Some(latched) if self.is_to_tell(&latched) => self.tell(site, &found, latched),
                 Some(latched) => self.put_latched(site, &found, latched, value, expire_at),
                 None => Ok(Step::Again),
             },
@@ -184,8 +185,11 @@ impl Store {
                 Ok(Step::linked(ticket, false))
             }),
             Lookup::Cold(cold) => {
-                let (existed, link) = if site.intent.reports_existed {
+                let (existed, link) = if site.intent.reports_existed || self.tells_expiries() {
                     let known = site.known_of(&cold)?;
+                    if self.is_cold_to_tell(known) {
+                        return self.tell_cold(site, &cold, known.link);
+                    }
                     (self.is_live(known), Some(known.link))
                 } else {
                     // One of its tag is on disk: most likely itself.
@@ -226,13 +230,19 @@ impl Store {
         match self.find(site.table, &site.name, Access::Shared)? {
             Lookup::Found(found) => {
                 let Some(latched) = found.record.latch() else { return Ok(Step::Again) };
+                if self.is_to_tell(&latched) {
+                    return self.tell(site, &found, latched);
+                }
                 let existed = !latched.is_tombstone() && !self.is_expired(latched.expire_at());
                 self.erase(site, &found, latched, existed)
             }
             Lookup::Absent(place) => self.log_absence(site, place),
             Lookup::Cold(cold) => {
-                let (existed, link) = if site.intent.reports_existed {
+                let (existed, link) = if site.intent.reports_existed || self.tells_expiries() {
                     let known = site.known_of(&cold)?;
+                    if self.is_cold_to_tell(known) {
+                        return self.tell_cold(site, &cold, known.link);
+                    }
                     if known.value.is_none() {
                         return self.log_absence(site, Some((cold.slot, cold.head)));
                     }
@@ -263,6 +273,9 @@ impl Store {
         match self.find(site.table, &site.name, Access::Shared)? {
             Lookup::Found(found) => {
                 let Some(latched) = found.record.latch() else { return Ok(Step::Again) };
+                if self.is_to_tell(&latched) {
+                    return self.tell(site, &found, latched);
+                }
                 let (existed, update) = self.change_latched(&latched, new, change);
                 match update {
                     Update::Keep if existed => Ok(Step::unchanged(true)),
@@ -294,6 +307,9 @@ impl Store {
             },
             Lookup::Cold(cold) => {
                 let known = site.known_of(&cold)?;
+                if self.is_cold_to_tell(known) {
+                    return self.tell_cold(site, &cold, known.link);
+                }
                 let existed = self.is_live(known);
                 let present = known.value.as_ref().filter(|_| existed).map(|it| Lent {
                     value: &it.value,
@@ -382,34 +398,47 @@ impl Store {
         &self,
         site: &Site<'_>,
         found: &Found<'_>,
-        mut latched: Latched<'_>,
+        latched: Latched<'_>,
         existed: bool,
     ) -> Attempt<Step> {
         self.with_append_of_delete(site, |append| {
-            let log_it = || append.map_or(Ok(CommitTicket::NONE), |append| append());
-            if latched.is_tombstone() {
-                // What made it one may not have been logged.
-                return Ok(Step::Done(Outcome { existed: false, ticket: log_it()? }));
-            }
-            let is_mutable = self.log.is_mutable(found.address);
-            if self.tiers.is_none() || (is_mutable && latched.previous() < self.log.begin()) {
-                let ticket = log_it()?;
-                self.remove(found, latched, site.space);
-                return Ok(Step::Done(Outcome { existed, ticket }));
-            }
-            if is_mutable && latched.fits(0, 0) {
-                let ticket = log_it()?;
-                latched.bury();
-                site.space.count_removed();
-                return Ok(Step::Done(Outcome { existed, ticket }));
-            }
-            let plan = tombstone(&site.name);
-            let ticket = self.replace(found, latched, &plan, Purpose::Write, append)?;
-            if ticket.is_some() {
-                site.space.count_removed();
-            }
+            let ticket = self.erase_logged(&site.name, site.space, found, latched, append)?;
             Ok(Step::linked(ticket, existed))
         })
+    }
+
+    /// As [`erase`](Self::erase), with `append` to log it; `None` if the chain is another by now.
+    pub(super) fn erase_logged(
+        &self,
+        name: &Name<'_>,
+        space: &Space,
+        found: &Found<'_>,
+        mut latched: Latched<'_>,
+        append: Option<&Append<'_>>,
+    ) -> Attempt<Option<CommitTicket>> {
+        let log_it = || append.map_or(Ok(CommitTicket::NONE), |append| append());
+        if latched.is_tombstone() {
+            // What made it one may not have been logged.
+            return Ok(Some(log_it()?));
+        }
+        let is_mutable = self.log.is_mutable(found.address);
+        if self.tiers.is_none() || (is_mutable && latched.previous() < self.log.begin()) {
+            let ticket = log_it()?;
+            self.remove(found, latched, space);
+            return Ok(Some(ticket));
+        }
+        if is_mutable && latched.fits(0, 0) {
+            let ticket = log_it()?;
+            latched.bury();
+            space.count_removed();
+            return Ok(Some(ticket));
+        }
+        let plan = tombstone(name);
+        let ticket = self.replace(found, latched, &plan, Purpose::Write, append)?;
+        if ticket.is_some() {
+            space.count_removed();
+        }
+        Ok(ticket)
     }
 
     /// Logs the removal of a key that is absent: what made it so may not have been logged, and an
@@ -451,19 +480,51 @@ impl Store {
         link: Option<LogicalAddress>,
         existed: bool,
     ) -> Attempt<Step> {
-        let previous = behind(cold, link);
         self.with_append_of_delete(site, |append| {
-            let plan = tombstone(&site.name);
-            let place = (cold.slot, cold.head);
-            let ticket = self.insert_at(place, previous, &plan, Purpose::Write, append)?;
-            if ticket.is_some() {
-                self.count_cold_dead(plan.words());
-                if existed {
-                    site.space.count_removed();
-                }
-            }
+            let name = &site.name;
+            let ticket = self.erase_over_logged(name, site.space, cold, link, existed, append)?;
             Ok(Step::linked(ticket, existed))
         })
+    }
+
+    /// As [`erase_over`](Self::erase_over), with `append` to log it; `None` if the chain is another
+    /// by now.
+    pub(super) fn erase_over_logged(
+        &self,
+        name: &Name<'_>,
+        space: &Space,
+        cold: &Cold<'_>,
+        link: Option<LogicalAddress>,
+        is_counted: bool,
+        append: Option<&Append<'_>>,
+    ) -> Attempt<Option<CommitTicket>> {
+        let (previous, plan) = (behind(cold, link), tombstone(name));
+        let place = (cold.slot, cold.head);
+        let ticket = self.insert_at(place, previous, &plan, Purpose::Write, append)?;
+        if ticket.is_some() {
+            self.count_cold_dead(plan.words());
+            if is_counted {
+                space.count_removed();
+            }
+        }
+        Ok(ticket)
+    }
+
+    /// Removes a latched record that has expired, so that a feed hears of it; then the write begins
+    /// again, with a key that is absent.
+    fn tell(&self, site: &Site<'_>, found: &Found<'_>, latched: Latched<'_>) -> Attempt<Step> {
+        self.with_append_of_expiry(site.intent.keyspace, &site.name, |append| {
+            self.erase_logged(&site.name, site.space, found, latched, append)
+        })?;
+        Ok(Step::Again)
+    }
+
+    /// As [`tell`](Self::tell), of an expired record on disk.
+    fn tell_cold(&self, site: &Site<'_>, cold: &Cold<'_>, link: LogicalAddress) -> Attempt<Step> {
+        self.with_append_of_expiry(site.intent.keyspace, &site.name, |append| {
+            self.erase_over_logged(&site.name, site.space, cold, Some(link), true, append)
+        })?;
+        Ok(Step::Again)
     }
 
     /// Runs `write` with what appends a put to the log, if it is logged.
@@ -474,6 +535,7 @@ impl Store {
         expire_at: u64,
         write: impl FnOnce(Option<&Append<'_>>) -> T,
     ) -> T {
+        self.note_expiry(expire_at);
         let Some(journal) = site.journal else { return write(None) };
         let (keyspace, key) = (site.intent.keyspace, site.name.key);
         let change = Change::Put { keyspace, key, value, expire_at: shown_expiry(expire_at) };
