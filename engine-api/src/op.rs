@@ -7,6 +7,7 @@
 //! Dropping an `Op` is sound at any point: buffers in flight belong to the I/O backend, a dropped
 //! write happened or did not, and commits go on without their caller.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -89,9 +90,39 @@ impl<'a, T> Op<'a, T> {
     #[inline(never)]
     fn settle(&mut self) {
         if let Self::Pending(future) = self {
+            let _alone = WaitsAlone::begin();
             *self = Self::Ready(block_on(future));
         }
     }
+}
+
+thread_local! {
+    /// Whether this thread does nothing but wait for one operation.
+    static WAITS_ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, this thread waits for one operation alone.
+struct WaitsAlone {
+    before: bool,
+}
+
+impl WaitsAlone {
+    fn begin() -> Self {
+        Self { before: WAITS_ALONE.replace(true) }
+    }
+}
+
+impl Drop for WaitsAlone {
+    fn drop(&mut self) {
+        WAITS_ALONE.set(self.before);
+    }
+}
+
+/// Whether the calling thread does nothing but [wait](Op::wait) for the operation that asks: then
+/// its future may as well block the thread, which saves the ways to another one and back. On an
+/// executor's threads the answer is `false`.
+pub fn may_block() -> bool {
+    WAITS_ALONE.get()
 }
 
 impl<T> From<Result<T>> for Op<'_, T> {
@@ -179,6 +210,16 @@ mod tests {
         }));
         assert!(!op.is_ready());
         assert_eq!(op.wait().unwrap(), 3);
+    }
+
+    #[test]
+    fn only_who_waits_for_one_operation_may_block() {
+        let asked = || Op::<'static, bool>::pending(async { Ok(may_block()) });
+        assert!(asked().wait().unwrap());
+        assert!(!may_block());
+        assert!(!block_on(asked()).unwrap(), "an executor may have others to poll");
+        let nested = Op::pending(async move { Ok((asked().wait()?, may_block())) });
+        assert_eq!(nested.wait().unwrap(), (true, true));
     }
 
     #[test]

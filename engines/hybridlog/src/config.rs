@@ -2,6 +2,8 @@
 
 use ferrokit_engine::{EngineUrl, Error, Result};
 
+use crate::log::RESERVED_FRAMES;
+
 /// Frames a log has at least: those kept for compaction, and as many again to write to.
 const MIN_FRAMES: u64 = 8;
 const MIN_PAGE_BYTES: u64 = 4 << 10;
@@ -24,7 +26,8 @@ pub struct HybridLogConfig {
     /// only, and nothing survives the process.
     pub directory: String,
     /// `memory`: bytes of record pages in memory: without a directory the limit of the data with its
-    /// records' overhead. A multiple of `page`, at least eight of them.
+    /// records' overhead. With one, of pages, index and read cache together: pages give way to the
+    /// other two, but for a quarter. A multiple of `page`, at least eight of them.
     pub memory_bytes: u64,
     /// `page`: bytes of a page, a power of two from 4 KiB to 64 MiB. A key and its value take at
     /// most half a page.
@@ -41,6 +44,9 @@ pub struct HybridLogConfig {
     pub garbage_percent: u32,
     /// `keyspaces`: how many there are.
     pub keyspaces: u32,
+    /// `read_cache`: percent of `memory` that copies of records read from disk may take; 0 for none.
+    /// Taken as it fills.
+    pub read_cache_percent: u32,
     /// `segment`: bytes of pages in a file, at least one page. For a new directory; an old one keeps
     /// its own.
     pub segment_bytes: u64,
@@ -53,8 +59,8 @@ pub struct HybridLogConfig {
 
 impl Default for HybridLogConfig {
     /// 1 GiB of pages of 4 MiB, an index of 1 MiB to 512 MiB, 25 % slack, 50 % garbage, 1024
-    /// keyspaces; in memory only (with a directory, segments of 64 MiB and a checkpoint for each
-    /// 256 MiB of the log).
+    /// keyspaces; in memory only (with a directory, a quarter of the memory may become read cache,
+    /// segments of 64 MiB, and a checkpoint for each 256 MiB of the log).
     fn default() -> Self {
         Self {
             memory_bytes: 1 << 30,
@@ -65,6 +71,7 @@ impl Default for HybridLogConfig {
             garbage_percent: 50,
             keyspaces: 1024,
             directory: String::new(),
+            read_cache_percent: 25,
             segment_bytes: 64 << 20,
             checkpoint_bytes: 256 << 20,
             log_segment_bytes: 64 << 20,
@@ -73,7 +80,7 @@ impl Default for HybridLogConfig {
 }
 
 impl HybridLogConfig {
-    /// The sizes an engine URL names; the others by default (`index_max` is half of `memory`).
+    /// The sizes an engine URL names; the others by default (`index_max` is about half of `memory`).
     ///
     /// # Errors
     /// `InvalidArgument` for an unknown option or a size out of range.
@@ -81,8 +88,12 @@ impl HybridLogConfig {
         let mut config = Self { directory: url.path().to_owned(), ..Self::default() };
         if let Some(bytes) = url.take_bytes("memory")? {
             config.memory_bytes = bytes;
-            config.index_bytes_max =
-                (bytes / 2).checked_next_power_of_two().unwrap_or(MAX_MEMORY_BYTES);
+            let half = (bytes / 2).clamp(BUCKET_BYTES, MAX_MEMORY_BYTES);
+            // With a directory it is a part of the memory, and while it grows half as much again.
+            config.index_bytes_max = match config.directory.is_empty() {
+                true => half.next_power_of_two(),
+                false => 1 << half.ilog2(),
+            };
             config.index_bytes = config.index_bytes.min(config.index_bytes_max);
         }
         if let Some(bytes) = url.take_bytes("page")? {
@@ -99,6 +110,7 @@ impl HybridLogConfig {
         config.garbage_percent = take_u32(url, "garbage", config.garbage_percent)?;
         config.keyspaces = take_u32(url, "keyspaces", config.keyspaces)?;
         if !config.directory.is_empty() {
+            config.read_cache_percent = take_u32(url, "read_cache", config.read_cache_percent)?;
             if let Some(bytes) = url.take_bytes("segment")? {
                 config.segment_bytes = bytes;
             }
@@ -138,6 +150,7 @@ impl HybridLogConfig {
             is_index_size(self.index_bytes_max) && self.index_bytes_max >= self.index_bytes,
             "index_max: a power of two from index to 256GiB",
         )?;
+        require(self.read_cache_percent <= 50, "read_cache: at most 50 percent of memory")?;
         require(self.slack_percent <= 400, "slack: at most 400 percent")?;
         require((1..=99).contains(&self.garbage_percent), "garbage: from 1 to 99 percent")?;
         require(
@@ -166,6 +179,24 @@ impl HybridLogConfig {
     /// The number of page frames.
     pub(crate) fn frames(&self) -> usize {
         (self.memory_bytes / self.page_bytes) as usize
+    }
+
+    /// The number of page frames that are left to the pages, whatever else takes memory: enough for
+    /// the largest batch.
+    pub(crate) fn frames_min(&self) -> usize {
+        let frames = self.frames();
+        (frames / 4 + RESERVED_FRAMES + 4).min(frames)
+    }
+
+    /// The number of page frames beside an index and a read cache of that many bytes.
+    pub(crate) fn frames_beside(&self, bytes: u64) -> usize {
+        let frames = (self.memory_bytes.saturating_sub(bytes) / self.page_bytes) as usize;
+        frames.max(self.frames_min())
+    }
+
+    /// Bytes the read cache may take.
+    pub(crate) fn read_cache_bytes(&self) -> u64 {
+        self.memory_bytes / 100 * u64::from(self.read_cache_percent)
     }
 
     /// Buckets at first, and at most.
@@ -236,9 +267,11 @@ mod tests {
         assert_eq!(config, expected);
         assert_eq!(from("hybridlog:").unwrap(), HybridLogConfig::default());
         let config =
-            from("hybridlog:./data?segment=16MiB&checkpoint=1GiB&log_segment=1MiB").unwrap();
+            from("hybridlog:./data?segment=16MiB&checkpoint=1GiB&log_segment=1MiB&read_cache=10")
+                .unwrap();
         let expected = HybridLogConfig {
             directory: "./data".to_owned(),
+            read_cache_percent: 10,
             segment_bytes: 16 << 20,
             checkpoint_bytes: 1 << 30,
             log_segment_bytes: 1 << 20,
@@ -254,6 +287,8 @@ mod tests {
             ("hybridlog:./data?segment=1MiB", "segment:"),
             ("hybridlog:./data?checkpoint=1", "checkpoint:"),
             ("hybridlog:./data?log_segment=1", "log_segment:"),
+            ("hybridlog:?read_cache=1", "no option \"read_cache\""),
+            ("hybridlog:./data?read_cache=51", "read_cache:"),
             ("hybridlog:?page=3MiB", "page:"),
             ("hybridlog:?page=2KiB", "page:"),
             ("hybridlog:?memory=5MiB", "memory:"),

@@ -39,6 +39,7 @@ mod keyspaces;
 mod log;
 mod primitive;
 mod raw;
+mod read_cache;
 mod store;
 
 pub use config::HybridLogConfig;

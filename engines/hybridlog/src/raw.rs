@@ -56,6 +56,30 @@ impl Words {
         };
         Ok(words)
     }
+
+    /// Gives the memory of `words` that nobody uses back to the system: they are zero or as they
+    /// were when they are looked at again. Only whole pages of the system go.
+    pub(crate) fn give_back(&self, words: std::ops::Range<usize>) {
+        let Some(given) = self.get(words) else { return };
+        let page = rustix::param::page_size();
+        let start = (given.as_ptr() as usize).next_multiple_of(page);
+        let end = (given.as_ptr() as usize + size_of_val(given)) / page * page;
+        if start >= end {
+            return;
+        }
+        #[cfg(target_os = "linux")]
+        // SAFETY: the range lies within the mapping, which is private and anonymous, so that its
+        // pages come back zeroed: valid words, as after `zeroed`. Words are only reached as
+        // atomics, so that even one who still looks at them reads an old or a zero word. A range
+        // beyond the mapping would zero memory of others.
+        let _ = unsafe {
+            rustix::mm::madvise(
+                std::ptr::with_exposed_provenance_mut(start),
+                end - start,
+                rustix::mm::Advice::LinuxDontNeed,
+            )
+        };
+    }
 }
 
 #[cfg(all(unix, not(loom), not(miri)))]
@@ -103,6 +127,10 @@ impl Words {
     pub(crate) fn zeroed(len: usize) -> std::io::Result<Self> {
         Ok(Self((0..len).map(|_| AtomicU64::new(0)).collect()))
     }
+
+    /// Does nothing: an allocation is one piece.
+    #[expect(clippy::unused_self, reason = "the other one's face")]
+    pub(crate) fn give_back(&self, _: std::ops::Range<usize>) {}
 }
 
 #[cfg(not(all(unix, not(loom), not(miri))))]
@@ -143,6 +171,12 @@ mod tests {
         words[99_999].store(7, Ordering::Relaxed);
         prefetch(&words[99_999]);
         assert_eq!(words[99_999].load(Ordering::Relaxed), 7);
+        words[3].store(5, Ordering::Relaxed);
+        words[50_000].store(9, Ordering::Relaxed);
+        words.give_back(3..100_000);
+        assert_eq!(words[50_000].load(Ordering::Relaxed), 0);
+        assert_eq!(words[3].load(Ordering::Relaxed), 5, "the system's page is not all given back");
+        words.give_back(99_990..100_001);
     }
 
     #[cfg(not(miri))]

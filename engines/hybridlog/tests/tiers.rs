@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ferrokit_engine::{
     KvEngine, KvEngineExt, KvRead, ReadOptions, SweepCursor, Update, WriteBatch, WriteOptions,
 };
-use ferrokit_hybridlog::HybridLogEngine;
+use ferrokit_hybridlog::{HybridLogConfig, HybridLogEngine};
 use ferrokit_storage::Host;
 use ferrokit_storage::sim::{CrashMode, SimMachine};
 use support::{KS, MEMORY, OS, PAGE, config, stat};
@@ -181,4 +181,84 @@ fn a_closed_engine_has_nothing_to_replay() {
     // What was written in memory was in the last checkpoint, too.
     check(&host, &engine, KEYS, 1);
     assert!(stat(&engine, "pages_in_memory") > 8, "the newest pages are in memory again");
+}
+
+#[test]
+fn what_is_read_again_is_not_read_from_disk_again() {
+    let machine = SimMachine::new(6);
+    let host = machine.host();
+    let engine = HybridLogEngine::open(&host, config()).unwrap();
+    fill(&host, &engine, KEYS, 1, &MEMORY);
+    check(&host, &engine, 50, 1);
+    let reads = stat(&engine, "cold_reads");
+    assert!(reads >= 50);
+    for _ in 0..100 {
+        check(&host, &engine, 50, 1);
+        let keys: Vec<Vec<u8>> = (0..50).map(key).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let found = host.wait(engine.get_many(KS, &keys)).unwrap();
+        for (n, value_found) in (0..).zip(found) {
+            assert_eq!(value_found, Some(value(n, 1)));
+        }
+    }
+    let again = stat(&engine, "cold_reads") - reads;
+    assert!(again < 50, "{again} of 10,000 from disk");
+    assert!(stat(&engine, "read_cache_hits") > 9000);
+    // Newer values hide the copies, absent keys too, and what was deleted stays away.
+    fill(&host, &engine, 25, 2, &MEMORY);
+    for n in 25..50 {
+        host.wait(engine.delete(KS, &key(n), &MEMORY)).unwrap();
+    }
+    check(&host, &engine, 25, 2);
+    for n in 25..50 {
+        assert_eq!(host.wait(engine.get(KS, &key(n))).unwrap(), None);
+    }
+}
+
+#[test]
+fn pages_make_room_for_the_index_and_the_read_cache() {
+    let machine = SimMachine::new(7);
+    let host = machine.host();
+    let config = HybridLogConfig {
+        memory_bytes: 96 * PAGE,
+        index_bytes: 4 << 10,
+        index_bytes_max: 32 * PAGE,
+        ..config()
+    };
+    let budget = config.memory_bytes;
+    let engine = HybridLogEngine::open(&host, config.clone()).unwrap();
+    let taken = |engine: &Arc<HybridLogEngine>| {
+        ["pages_used_bytes", "index_bytes", "read_cache_bytes"].map(|name| stat(engine, name))
+    };
+    let mut most = [0; 3];
+    for n in 0..2 * KEYS {
+        host.wait(engine.put(KS, &key(n), &value(n, 1), None, &MEMORY)).unwrap();
+        let any = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) % (n + 1);
+        assert!(host.wait(engine.get(KS, &key(any))).unwrap().is_some());
+        let now = taken(&engine);
+        most = std::array::from_fn(|part| most[part].max(now[part]));
+        let all: u64 = now.iter().sum();
+        assert!(all <= budget + budget / 10, "{now:?} of {budget}");
+    }
+    assert!(most[1] > budget / 4 && most[2] > budget / 8, "{most:?} of {budget}");
+    drop(engine);
+    let machine = machine.crash(CrashMode::ProcessKill);
+    let engine = HybridLogEngine::open(&machine.host(), config).unwrap();
+    let now = taken(&engine);
+    assert!(now.iter().sum::<u64>() <= budget, "{now:?} of {budget}");
+}
+
+#[test]
+fn an_index_that_grows_over_cold_records_has_one_place_for_each() {
+    let machine = SimMachine::new(8);
+    let host = machine.host();
+    // 512 buckets of 7 places at most, and 128 more of overflow: 4480 places.
+    let config = HybridLogConfig { index_bytes_max: 32 << 10, ..config() };
+    let engine = HybridLogEngine::open(&host, config).unwrap();
+    fill(&host, &engine, 2600, 1, &MEMORY);
+    assert!(stat(&engine, "pages_on_disk_only") * PAGE > self::config().memory_bytes * 3 / 2);
+    assert_eq!(stat(&engine, "index_buckets"), 512);
+    check(&host, &engine, 2600, 1);
+    // Nothing leads to another half's records: hardly any read finds another key's.
+    assert!(stat(&engine, "cold_reads") < 2700, "{}", stat(&engine, "cold_reads"));
 }

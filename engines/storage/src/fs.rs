@@ -150,6 +150,15 @@ pub trait File: Send + Sync {
     /// `Io` (source `UnexpectedEof` if the file ends before that).
     fn read_at(&self, offset: u64, len: usize) -> Op<'static, Vec<u8>>;
 
+    /// Exactly `len` bytes from `offset`, on the calling thread, which is held up until they are
+    /// here: where nothing else waits on it ([`may_block`](ferrokit_engine::may_block)).
+    ///
+    /// # Errors
+    /// As [`read_at`](Self::read_at).
+    fn read_now(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        self.read_at(offset, len).wait()
+    }
+
     /// Writes all of `data` at `offset`, extending the file where needed, and gives the buffer
     /// back. Short writes are completed by the backend.
     ///

@@ -17,6 +17,7 @@ use ferrokit_storage::{File, Fs, LogPosition, OpenMode};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::image::PageFacts;
+use crate::index::entry::TagBits;
 
 const MAGIC: &[u8; 8] = b"FKHLCKPT";
 const FORMAT: u32 = 1;
@@ -29,7 +30,7 @@ const PREFIX: &str = "checkpoint-";
 pub(crate) const CURRENT: &str = "CURRENT";
 const CURRENT_BYTES_MAX: usize = 128;
 /// Numbers among the facts that are there once.
-const NUMBERS: usize = 15;
+const NUMBERS: usize = 16;
 /// Tells the byte order of the machine that wrote it.
 const BYTE_ORDER: u64 = 0x0102_0304_0506_0708;
 
@@ -50,6 +51,8 @@ pub(crate) struct Facts {
     /// The engine's own number.
     pub(crate) engine: u64,
     pub(crate) hash_seed: u64,
+    /// The bits of the hashes that are the entries' tags.
+    pub(crate) tag_bits: TagBits,
     pub(crate) page_bytes: u64,
     pub(crate) pages_per_segment: u64,
     /// The oldest page that is kept.
@@ -103,6 +106,7 @@ impl Facts {
         [
             self.engine,
             self.hash_seed,
+            self.tag_bits.get(),
             self.page_bytes,
             self.pages_per_segment,
             self.begin_page,
@@ -133,6 +137,7 @@ impl Facts {
         let [
             engine,
             hash_seed,
+            tag_bits,
             page_bytes,
             pages_per_segment,
             begin_page,
@@ -163,6 +168,8 @@ impl Facts {
         let facts = Self {
             engine,
             hash_seed,
+            tag_bits: TagBits::from_first(tag_bits)
+                .ok_or_else(|| reader.corruption("facts out of range"))?,
             page_bytes,
             pages_per_segment,
             begin_page,
@@ -427,6 +434,7 @@ mod tests {
         Facts {
             engine: 1,
             hash_seed: 2,
+            tag_bits: TagBits::for_tables_up_to(1 << 20),
             page_bytes: 4096,
             pages_per_segment: 4,
             begin_page: 3,

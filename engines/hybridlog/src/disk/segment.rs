@@ -214,6 +214,12 @@ impl Segments {
         Some(file.read_at(self.offset_of(page) + offset, len))
     }
 
+    /// As [`read`](Self::read), on the calling thread, which is held up by it.
+    pub(crate) fn read_now(&self, page: u64, offset: u64, len: usize) -> Option<Result<Vec<u8>>> {
+        let file = self.read_state().files.get(&self.segment_of(page)).cloned()?;
+        Some(file.read_now(self.offset_of(page) + offset, len))
+    }
+
     /// All records of a page. Blocks.
     ///
     /// # Errors

@@ -3,9 +3,59 @@
 use crate::address::LogicalAddress;
 
 /// The hash of a key, from which all its places follow: the low 32 bits choose the bucket, the
-/// high bits are the tag.
+/// high 14 bits are the tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct KeyHash(pub(crate) u64);
+
+/// Which bits of a hash are the tag.
+///
+/// They are those that tell, from here on, which half of a bucket an entry goes to when the table
+/// doubles: records that are not in memory are not asked. At the largest size the lowest four of
+/// them are known from the bucket already, and ten tell keys of a bucket apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TagBits {
+    /// The lowest one.
+    first: u32,
+}
+
+impl TagBits {
+    /// Doublings from the largest table down for which the tag tells the half.
+    const DOUBLINGS: u32 = 4;
+    /// The highest bit that may be the first.
+    const FIRST_MAX: u32 = 28;
+
+    /// For tables of up to `primaries_max` buckets.
+    pub(crate) fn for_tables_up_to(primaries_max: u64) -> Self {
+        let first = primaries_max.max(1).ilog2().saturating_sub(Self::DOUBLINGS);
+        Self { first: first.min(Self::FIRST_MAX) }
+    }
+
+    /// As it was [stored](Self::get).
+    pub(crate) fn from_first(first: u64) -> Option<Self> {
+        let first = u32::try_from(first).ok().filter(|first| *first <= Self::FIRST_MAX)?;
+        Some(Self { first })
+    }
+
+    /// The first bit, to be stored.
+    pub(crate) fn get(self) -> u64 {
+        u64::from(self.first)
+    }
+
+    /// The hash of a key with these bits of it as its tag.
+    #[inline]
+    pub(crate) const fn hash(self, hash: u64) -> KeyHash {
+        let rest = u64::BITS - Entry::TAG_BITS;
+        KeyHash(hash >> self.first << rest | (hash << Entry::TAG_BITS >> Entry::TAG_BITS))
+    }
+
+    /// Whether an entry of a table of `primaries` buckets goes to the upper half when it doubles;
+    /// `None` if its tag does not tell.
+    pub(crate) fn is_upper(self, tag: u64, primaries: u64) -> Option<bool> {
+        let bit = primaries.ilog2().checked_sub(self.first)?;
+        // The highest bit of a tag stands for itself or for no bits at all.
+        (bit < Entry::TAG_BITS - 1).then_some(tag >> bit & 1 == 1)
+    }
+}
 
 impl KeyHash {
     /// The bits a record keeps and that choose a bucket, whatever the size of the table.
@@ -18,7 +68,7 @@ impl KeyHash {
     #[inline]
     pub(crate) const fn tag(self) -> u64 {
         let tag = self.0 >> (u64::BITS - Entry::TAG_BITS);
-        if tag == 0 { 1 } else { tag }
+        if tag == 0 { 1 << (Entry::TAG_BITS - 1) } else { tag }
     }
 }
 
@@ -206,6 +256,27 @@ mod tests {
             assert!(entry.held().is_held() && entry.tentative().is_tentative());
             assert_eq!(entry.with_address(LogicalAddress::NULL), Entry::FREE);
         }
+    }
+
+    #[test]
+    fn a_tag_tells_the_half_that_the_hash_goes_to() {
+        for primaries_max in [1_u64, 16, 1 << 10, 1 << 20, 1 << 32] {
+            let bits = TagBits::for_tables_up_to(primaries_max);
+            assert_eq!(TagBits::from_first(bits.get()), Some(bits));
+            let mut told = 0;
+            for log2 in 0..primaries_max.ilog2() {
+                for hash in [0, u64::MAX, 0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210] {
+                    let key = bits.hash(hash);
+                    assert_eq!(key.low(), hash as u32);
+                    if let Some(is_upper) = bits.is_upper(key.tag(), 1 << log2) {
+                        assert_eq!(is_upper, hash >> log2 & 1 == 1, "{hash:x} at 2^{log2}");
+                        told += 1;
+                    }
+                }
+            }
+            assert!(told >= 4 * primaries_max.ilog2().min(4), "{primaries_max}");
+        }
+        assert_eq!(TagBits::from_first(29), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ferrokit_engine::Error;
 
-use self::entry::{Control, Entry};
+use self::entry::{Control, Entry, TagBits};
 use self::table::Table;
 use crate::address::LogicalAddress;
 use crate::epoch::{Epochs, Guard, Protected};
@@ -65,6 +65,7 @@ pub(crate) struct Tables {
 pub(crate) struct HashIndex {
     tables: Protected<Tables>,
     primaries_max: u64,
+    tag_bits: TagBits,
     /// Held while a table is replaced.
     growth: Mutex<()>,
     /// Not 0 while the index is to stay the table it is.
@@ -92,14 +93,26 @@ impl HashIndex {
         primaries_max: u64,
         epochs: Arc<Epochs>,
     ) -> Result<Self, Error> {
-        Ok(Self::of(Table::new(primaries, 0)?, primaries_max, epochs))
+        let tag_bits = TagBits::for_tables_up_to(primaries_max);
+        Ok(Self::of(Table::new(primaries, 0)?, primaries_max, tag_bits, epochs))
     }
 
-    /// An index that begins as `table`.
-    pub(crate) fn of(table: Table, primaries_max: u64, epochs: Arc<Epochs>) -> Self {
+    /// An index that begins as `table`, which has these bits of the hashes as tags.
+    pub(crate) fn of(
+        table: Table,
+        primaries_max: u64,
+        tag_bits: TagBits,
+        epochs: Arc<Epochs>,
+    ) -> Self {
         let tables = Protected::new(Tables { current: Arc::new(table), old: None }, epochs);
         let paused = AtomicU64::new(0);
-        Self { tables, primaries_max, growth: Mutex::new(()), paused }
+        Self { tables, primaries_max, tag_bits, growth: Mutex::new(()), paused }
+    }
+
+    /// The bits of a hash that are its tag.
+    #[inline]
+    pub(crate) fn tag_bits(&self) -> TagBits {
+        self.tag_bits
     }
 
     /// Keeps the index from growing; `None`, with nothing changed, while it grows. The answer is
@@ -174,6 +187,12 @@ impl HashIndex {
         self.tables.load(guard).old.is_some()
     }
 
+    /// Bytes of its buckets, of both tables while it grows.
+    pub(crate) fn bytes(&self, guard: &Guard<'_>) -> u64 {
+        let tables = self.tables.load(guard);
+        tables.current.bytes() + tables.old.as_ref().map_or(0, |old| old.bytes())
+    }
+
     /// Whether the index should and may grow.
     #[inline]
     pub(crate) fn wants_growth(&self, guard: &Guard<'_>) -> bool {
@@ -183,18 +202,35 @@ impl HashIndex {
             && tables.current.primaries() < self.primaries_max
     }
 
+    /// Whether the index is as large as it may become.
+    pub(crate) fn is_at_limit(&self, guard: &Guard<'_>) -> bool {
+        self.tables.load(guard).current.primaries() >= self.primaries_max
+    }
+
     /// Begins to double the index.
     ///
     /// # Errors
     /// `OutOfSpace` if the system has not the memory.
     pub(crate) fn start_growth(&self, guard: &Guard<'_>) -> Result<Growth, Error> {
+        self.start_growth_up_to(self.primaries_max, guard)
+    }
+
+    /// Begins to double the index, whatever its limit.
+    ///
+    /// # Errors
+    /// As [`start_growth`](Self::start_growth).
+    pub(crate) fn start_growth_beyond(&self, guard: &Guard<'_>) -> Result<Growth, Error> {
+        self.start_growth_up_to(u64::MAX, guard)
+    }
+
+    fn start_growth_up_to(&self, limit: u64, guard: &Guard<'_>) -> Result<Growth, Error> {
         let _growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
         let tables = self.tables.load(guard);
         if tables.old.is_some() {
             return Ok(Growth::Begun);
         }
         let current = &tables.current;
-        if current.primaries() >= self.primaries_max {
+        if current.primaries() >= limit {
             return Ok(Growth::AtLimit);
         }
         if self.paused.load(Ordering::Acquire) != 0 {
@@ -215,7 +251,7 @@ impl HashIndex {
         bucket: u64,
         chains: &impl Chains,
     ) -> Attempt<()> {
-        if !migrate_bucket(old, &tables.current, bucket, chains)? {
+        if !migrate_bucket(old, &tables.current, bucket, self.tag_bits, chains)? {
             return Ok(());
         }
         if old.migrated.0.fetch_add(1, Ordering::AcqRel) + 1 == old.primaries() {
@@ -234,6 +270,7 @@ pub(crate) fn migrate_bucket(
     old: &Table,
     new: &Table,
     bucket: u64,
+    tag_bits: TagBits,
     chains: &impl Chains,
 ) -> Attempt<bool> {
     if old.control(bucket).is_migrated() {
@@ -243,7 +280,7 @@ pub(crate) fn migrate_bucket(
         Err(_) if old.control(bucket).is_migrated() => return Ok(false),
         latched => latched?,
     }
-    split_bucket(old, new, bucket, chains);
+    split_bucket(old, new, bucket, tag_bits, chains);
     let control = old.control(bucket).migrated().unlatched();
     old.control_word(bucket).store(control.0, Ordering::Release);
     Ok(true)
@@ -251,7 +288,7 @@ pub(crate) fn migrate_bucket(
 
 /// Copies the entries of a latched bucket of `old` into its two buckets of `new`, and leaves every
 /// slot of it held for good.
-fn split_bucket(old: &Table, new: &Table, bucket: u64, chains: &impl Chains) {
+fn split_bucket(old: &Table, new: &Table, bucket: u64, tag_bits: TagBits, chains: &impl Chains) {
     let begin = chains.begin();
     let mut next = Some(bucket);
     while let Some(part) = next {
@@ -261,23 +298,28 @@ fn split_bucket(old: &Table, new: &Table, bucket: u64, chains: &impl Chains) {
         for index in 0..table::ENTRIES {
             let entry = old.slot(part, index).hold();
             if entry.tag() != 0 && !entry.is_tentative() {
-                split_chain(old, new, bucket, entry, begin, chains);
+                // Where its tag tells the half, there is nothing in it for the other one.
+                let placed = match tag_bits.is_upper(entry.tag(), old.primaries()) {
+                    None => [false, false],
+                    Some(is_upper) => [is_upper, !is_upper],
+                };
+                split_chain(old, new, bucket, (entry, placed), begin, chains);
             }
         }
     }
 }
 
 /// Gives each of the two new buckets the newest record of `entry`'s chain that belongs to it. The
-/// older part of the chain is shared; records that belong elsewhere are passed over by their key.
+/// older part of the chain is shared; records that belong elsewhere are passed over by their key. A
+/// bucket that counts as placed gets none.
 fn split_chain(
     old: &Table,
     new: &Table,
     bucket: u64,
-    entry: Entry,
+    (entry, mut placed): (Entry, [bool; 2]),
     begin: LogicalAddress,
     chains: &impl Chains,
 ) {
-    let mut placed = [false; 2];
     let mut address = entry.address();
     // The head is read after the begin, and neither ever falls.
     let head = chains.head().max(begin);

@@ -80,7 +80,9 @@ pub(crate) struct RecordLog {
     head_page: OwnLine<AtomicU64>,
     /// Records of pages before this one are not changed any more.
     read_only_page: OwnLine<AtomicU64>,
-    /// The number of free frames, for a look without the lock.
+    /// How many of the free frames are not to be used: their memory is somebody else's.
+    withheld: AtomicU64,
+    /// The number of free frames that may be used, for a look without the lock.
     free_count: OwnLine<AtomicU64>,
     /// Free frames; the last one freed is the first one used again. Held while a page is opened.
     free: Mutex<Vec<u64>>,
@@ -133,6 +135,7 @@ impl RecordLog {
             begin_page: OwnLine(AtomicU64::new(span.begin)),
             head_page: OwnLine(AtomicU64::new(span.head)),
             read_only_page: OwnLine(AtomicU64::new(span.tail)),
+            withheld: AtomicU64::new(0),
             free_count: OwnLine(AtomicU64::new(free.len() as u64)),
             free: Mutex::new(free),
             epochs,
@@ -164,9 +167,48 @@ impl RecordLog {
         self.frames
     }
 
-    /// Frames that hold no page.
+    /// Frames that hold no page and may be used.
     pub(crate) fn free_frames(&self) -> usize {
         self.free_count.0.load(Ordering::Acquire) as usize
+    }
+
+    /// Frames that hold pages.
+    pub(crate) fn used_frames(&self) -> usize {
+        self.frames - self.lock_free().len()
+    }
+
+    /// Frames that may be used in all.
+    pub(crate) fn frames_allowed(&self) -> usize {
+        self.frames - self.withheld.load(Ordering::Acquire) as usize
+    }
+
+    /// Lets `frames` of all frames be used from now on. Of those that are not, the ones that are
+    /// free give their memory back; the others do so as they become free.
+    pub(crate) fn allow_frames(&self, frames: usize) {
+        let withheld = self.frames - frames.min(self.frames);
+        let free = self.lock_free();
+        let before = self.withheld.swap(withheld as u64, Ordering::AcqRel) as usize;
+        // Frames are taken from the end: those that are withheld lie before.
+        for &frame in free.iter().take(withheld).skip(before) {
+            self.give_back(frame);
+        }
+        self.count_free(&free);
+    }
+
+    /// How many more frames must become free for `wanted` of them to be usable.
+    pub(crate) fn frames_missing(&self, wanted: usize) -> usize {
+        let free = self.lock_free().len();
+        (wanted + self.withheld.load(Ordering::Acquire) as usize).saturating_sub(free)
+    }
+
+    fn give_back(&self, frame: u64) {
+        let start = (frame as usize) << self.page_words_log2;
+        self.words.give_back(start..start + self.page_words());
+    }
+
+    fn count_free(&self, free: &[u64]) {
+        let withheld = self.withheld.load(Ordering::Acquire) as usize;
+        self.free_count.0.store(free.len().saturating_sub(withheld) as u64, Ordering::Release);
     }
 
     /// Addresses before this one hold nothing.
@@ -291,11 +333,12 @@ impl RecordLog {
         let reserved = if purpose == Purpose::Write { RESERVED_FRAMES } else { 0 };
         let page = full + 1;
         let last_page = (1_u64 << (LogicalAddress::BITS - self.page_words_log2).min(32)) - 1;
-        if free.len() <= reserved || page >= last_page {
+        let withheld = self.withheld.load(Ordering::Acquire) as usize;
+        if free.len() <= reserved + withheld || page >= last_page {
             return no_space();
         }
         let Some(frame) = free.pop() else { return no_space() };
-        self.free_count.0.store(free.len() as u64, Ordering::Release);
+        self.count_free(&free);
         let state = self.page(page);
         state.frame.store(frame, Ordering::Release);
         state.dead_words.store(0, Ordering::Relaxed);
@@ -394,8 +437,11 @@ impl RecordLog {
         let log = Arc::clone(self);
         self.epochs.defer(Box::new(move || {
             let mut free = log.lock_free();
+            if free.len() < log.withheld.load(Ordering::Acquire) as usize {
+                log.give_back(frame);
+            }
             free.push(frame);
-            log.free_count.0.store(free.len() as u64, Ordering::Release);
+            log.count_free(&free);
         }))
     }
 
@@ -503,6 +549,31 @@ mod tests {
         assert!(!log.epochs.is_safe(epoch));
         drop(inside);
         assert!(log.allocate(64, Purpose::Write).is_ok());
+    }
+
+    #[test]
+    fn frames_that_are_withheld_are_not_used() {
+        let log = log(8);
+        log.allow_frames(6);
+        assert_eq!((log.free_frames(), log.frames_allowed()), (5, 6));
+        let mut pages = 1;
+        while log.allocate(64, Purpose::Compaction).is_ok() {
+            pages += 1;
+        }
+        assert_eq!(pages - 1, 6);
+        log.allow_frames(4);
+        assert_eq!(log.frames_missing(1), 3, "two that are used too many, and the one");
+        for _ in 0..2 {
+            log.release_oldest();
+            log.epochs.run_actions();
+            assert!(log.allocate(64, Purpose::Compaction).is_err());
+        }
+        log.release_oldest();
+        log.epochs.run_actions();
+        assert_eq!((log.free_frames(), log.frames_missing(1)), (1, 0));
+        log.allow_frames(8);
+        assert_eq!(log.free_frames(), 5);
+        assert!(log.allocate(64, Purpose::Compaction).is_ok());
     }
 
     #[test]

@@ -165,6 +165,7 @@ impl Store {
         let facts = Facts {
             engine: job.engine,
             hash_seed: self.hash_seed,
+            tag_bits: self.index.tag_bits(),
             page_bytes: 8 << tiers.page_words_log2,
             pages_per_segment: job.pages_per_segment,
             begin_page: moment.begin_page,

@@ -1,12 +1,17 @@
 //! Reading records that are not in memory.
+//!
+//! A record is looked for in the read cache first. On an executor's thread all first reads of an
+//! operation are under way together; a thread that waits for this operation alone reads by itself.
 
-use ferrokit_engine::{Op, Result};
+use ferrokit_engine::{Op, Result, may_block};
 
-use super::Store;
+use super::chain::Cold;
 use super::known::{Asked, ChainRecord, ColdKey, ColdValue, Known};
 use super::tiers::Tiers;
+use super::{Name, Store};
 use crate::address::LogicalAddress;
 use crate::disk::image::{self, FIXED_BYTES, StoredRecord};
+use crate::log::record::Copied;
 use crate::primitive::Ordering;
 
 /// Bytes read at first: most records are shorter, and the rest of a longer one is read then.
@@ -14,44 +19,89 @@ const FIRST_READ_BYTES: usize = 1024;
 
 /// A record's bytes, or the sign that the log was truncated beyond it meanwhile.
 enum Fetched {
-    Record(Vec<u8>),
+    Record { bytes: Vec<u8>, is_cached: bool },
+    Gone,
+}
+
+/// How bytes come from a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// On the calling thread, which has nothing else to wait for.
+    Now,
+    /// Under way together with others.
+    Await,
+}
+
+/// A record on its way.
+enum Coming {
+    /// From the read cache.
+    Here(Vec<u8>),
+    /// Its first `len` bytes are being read.
+    Begun { len: usize, first: Op<'static, Vec<u8>> },
+    /// It was given up.
     Gone,
 }
 
 impl Tiers {
-    /// Begins to read the record at `address`; `None` if it was given up.
-    fn begin_read(&self, address: LogicalAddress) -> Option<(usize, Op<'static, Vec<u8>>)> {
-        let (page, offset) =
-            (address.page(self.page_words_log2), address.offset(self.page_words_log2));
-        let offset = offset as u64 * 8;
+    /// Begins to read the record at `address`.
+    fn begin_read(&self, address: LogicalAddress, how: How) -> Coming {
+        if let Some(cache) = &self.read_cache
+            && let Some(bytes) = cache.get(address, |_, bytes| bytes.to_vec())
+        {
+            self.read_cache_hits.0.fetch_add(1, Ordering::Relaxed);
+            return Coming::Here(bytes);
+        }
+        let offset = address.offset(self.page_words_log2) as u64 * 8;
         let left = (1_u64 << self.page_words_log2) * 8 - offset;
         let len = left.min(FIRST_READ_BYTES as u64) as usize;
-        Some((len, self.segments.read(page, offset, len)?))
+        match self.read_bytes(address, len, how) {
+            Some(first) => Coming::Begun { len, first },
+            None => Coming::Gone,
+        }
     }
 
-    /// The bytes of the record at `address`, of which the first are being read.
+    /// `len` bytes from `address` on.
+    fn read_bytes(
+        &self,
+        address: LogicalAddress,
+        len: usize,
+        how: How,
+    ) -> Option<Op<'static, Vec<u8>>> {
+        let page = address.page(self.page_words_log2);
+        let offset = address.offset(self.page_words_log2) as u64 * 8;
+        match how {
+            How::Now => self.segments.read_now(page, offset, len).map(Op::from),
+            How::Await => self.segments.read(page, offset, len),
+        }
+    }
+
+    /// The bytes of the record at `address`.
     async fn finish_read(
         &self,
         address: LogicalAddress,
-        begun: Option<(usize, Op<'static, Vec<u8>>)>,
+        coming: Coming,
+        how: How,
     ) -> Result<Fetched> {
-        let Some((len, first)) = begun else { return Ok(Fetched::Gone) };
-        let bytes = first.await?;
-        let (page, offset) =
-            (address.page(self.page_words_log2), address.offset(self.page_words_log2));
-        let left = (1_usize << self.page_words_log2) * 8 - offset * 8;
-        let wanted =
-            image::checked_bytes(&bytes).filter(|wanted| (FIXED_BYTES..=left).contains(wanted));
-        let bytes = match wanted {
-            None => return Err(self.damaged(address)),
-            Some(wanted) if wanted <= len => bytes,
-            Some(wanted) => match self.segments.read(page, offset as u64 * 8, wanted) {
-                Some(read) => read.await?,
-                None => return Ok(Fetched::Gone),
-            },
+        let (len, first) = match coming {
+            Coming::Gone => return Ok(Fetched::Gone),
+            Coming::Here(bytes) => return Ok(Fetched::Record { bytes, is_cached: true }),
+            Coming::Begun { len, first } => (len, first),
         };
+        let mut bytes = first.await?;
+        let left = ((1 << self.page_words_log2) - address.offset(self.page_words_log2)) * 8;
+        let wanted = image::checked_bytes(&bytes)
+            .filter(|wanted| (FIXED_BYTES..=left).contains(wanted))
+            .ok_or_else(|| self.damaged(address))?;
+        if wanted <= len {
+            bytes.truncate(wanted);
+        } else {
+            let Some(whole) = self.read_bytes(address, wanted, how) else {
+                return Ok(Fetched::Gone);
+            };
+            bytes = whole.await?;
+        }
         self.cold_reads.fetch_add(1, Ordering::Relaxed);
-        Ok(Fetched::Record(bytes))
+        Ok(Fetched::Record { bytes, is_cached: false })
     }
 
     fn damaged(&self, address: LogicalAddress) -> ferrokit_engine::Error {
@@ -72,28 +122,67 @@ impl Store {
     /// `Corruption`, `Io`.
     pub(super) async fn read_cold(&self, asked: Vec<Asked>, known: &mut Known) -> Result<()> {
         let Some(tiers) = &self.tiers else { return Ok(()) };
+        let how = if asked.len() == 1 && may_block() { How::Now } else { How::Await };
         // All first reads are under way before the first is waited for.
         let begun: Vec<_> = asked
             .into_iter()
             .map(|asked| {
                 let (Asked::Key { start, .. } | Asked::Chain { start, .. }) = asked;
-                let read = tiers.begin_read(start);
+                let read = tiers.begin_read(start, how);
                 (asked, read)
             })
             .collect();
-        for (asked, read) in begun {
+        for (asked, first) in begun {
             match asked {
                 Asked::Key { start, begin, space, key } => {
-                    let chain = Chain { start, begin, first: read };
+                    let chain = Chain { start, begin, first, how };
                     self.read_key(tiers, chain, space, key, known).await?;
                 }
                 Asked::Chain { start, begin } => {
-                    let chain = Chain { start, begin, first: read };
+                    let chain = Chain { start, begin, first, how };
                     self.read_chain(tiers, chain, known).await?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Appends to `out` what the read cache has of a key in the cold part of its chain, without
+    /// waiting; `None` if it lacks something on the way.
+    pub(super) fn read_cached(
+        &self,
+        cold: &Cold<'_>,
+        name: &Name<'_>,
+        out: &mut Vec<u8>,
+    ) -> Option<Option<Copied>> {
+        let tiers = self.tiers.as_ref()?;
+        let cache = tiers.read_cache.as_ref()?;
+        let mut address = cold.address;
+        while address >= cold.begin {
+            // The key's own record, or what lies behind another's.
+            let seen = cache.get(address, |record, _| {
+                let header = record.header;
+                let is_named = record.space == name.space && record.key == name.key;
+                if !is_named || header.is_removed() {
+                    return Err(header.previous());
+                }
+                let (value_len, expire_at) = (record.value.len(), record.expire_at);
+                let is_live = !header.is_tombstone() && !self.is_expired(expire_at);
+                Ok(is_live.then(|| {
+                    out.extend_from_slice(record.value);
+                    Copied { value_len, expire_at }
+                }))
+            })?;
+            match seen {
+                Ok(answer) => {
+                    tiers.read_cache_hits.0.fetch_add(1, Ordering::Relaxed);
+                    return Some(answer);
+                }
+                Err(previous) => address = previous,
+            }
+        }
+        // Else compaction may have moved what lived further down to where this did not look.
+        (self.log.begin() == cold.begin).then_some(None)
     }
 
     async fn read_key(
@@ -104,21 +193,28 @@ impl Store {
         key: Box<[u8]>,
         known: &mut Known,
     ) -> Result<()> {
-        let Chain { start, begin, first } = chain;
-        let (mut address, mut read) = (start, first);
+        let Chain { start, begin, first, how } = chain;
+        let (mut address, mut coming) = (start, first);
         while address >= begin {
-            let Fetched::Record(bytes) = tiers.finish_read(address, read).await? else {
+            let Fetched::Record { bytes, is_cached } =
+                tiers.finish_read(address, coming, how).await?
+            else {
                 return Ok(());
             };
             let record = tiers.parse(address, &bytes)?;
             let previous = record.header.previous();
+            if !is_cached && tiers.read_cache.as_ref().is_some_and(|it| it.insert(address, &bytes))
+            {
+                // What the cache takes, the pages have to leave.
+                tiers.wake();
+            }
             if record.space == space && record.key == &*key && !record.header.is_removed() {
                 let link = if address == start { previous } else { start };
                 known.add_key(start, ColdKey { space, key, address, value: value(&record), link });
                 return Ok(());
             }
             address = previous;
-            read = if address >= begin { tiers.begin_read(address) } else { None };
+            coming = if address >= begin { tiers.begin_read(address, how) } else { Coming::Gone };
         }
         // Else compaction may have moved what lived further down to where this did not look.
         if self.log.begin() == begin {
@@ -129,11 +225,12 @@ impl Store {
     }
 
     async fn read_chain(&self, tiers: &Tiers, chain: Chain, known: &mut Known) -> Result<()> {
-        let Chain { start, begin, first } = chain;
-        let (mut address, mut read) = (start, first);
+        let Chain { start, begin, first, how } = chain;
+        let (mut address, mut coming) = (start, first);
         let mut records = Vec::new();
         while address >= begin {
-            let Fetched::Record(bytes) = tiers.finish_read(address, read).await? else {
+            let Fetched::Record { bytes, .. } = tiers.finish_read(address, coming, how).await?
+            else {
                 return Ok(());
             };
             let record = tiers.parse(address, &bytes)?;
@@ -146,7 +243,7 @@ impl Store {
                 });
             }
             address = record.header.previous();
-            read = if address >= begin { tiers.begin_read(address) } else { None };
+            coming = if address >= begin { tiers.begin_read(address, how) } else { Coming::Gone };
         }
         if self.log.begin() == begin {
             known.add_chain(start, records);
@@ -159,7 +256,8 @@ impl Store {
 struct Chain {
     start: LogicalAddress,
     begin: LogicalAddress,
-    first: Option<(usize, Op<'static, Vec<u8>>)>,
+    first: Coming,
+    how: How,
 }
 
 /// What a record says of its key.

@@ -8,7 +8,7 @@ use ferrokit_engine::{Result, block_on};
 
 use super::Store;
 use super::chain::Lookup;
-use super::drive::Step;
+use super::drive::{Step, Wait};
 use super::known::{Asked, Known};
 use super::tiers::Tiers;
 use super::write::blueprint;
@@ -25,7 +25,11 @@ const MIN_PAGES: u64 = 4;
 impl Store {
     /// Compacts a page if enough is dead; whether to go on.
     pub(super) fn compact_disk(&self, tiers: &Tiers) -> Result<bool> {
-        if tiers.journal.get().is_none() || !self.wants_disk_compaction(tiers) {
+        // A record that moves may need a larger index.
+        if self.index.is_growth_paused()
+            || tiers.journal.get().is_none()
+            || !self.wants_disk_compaction(tiers)
+        {
             return Ok(false);
         }
         let page = self.log.begin_page();
@@ -95,9 +99,13 @@ impl Store {
             })?;
             match step {
                 Step::Done(is_kept) => return Ok(is_kept),
-                Step::Wait(super::drive::Wait::Space { .. }) => self.move_pages(tiers)?,
-                // For reads of the device alone.
-                Step::Wait(wait) => block_on(self.wait("compaction", wait, &mut known))?,
+                // What only this job can bring about.
+                Step::Wait(Wait::Space { .. }) => self.move_pages(tiers)?,
+                Step::Wait(Wait::Growth) => {
+                    self.move_pages(tiers)?;
+                    self.grow_if_wanted(tiers)?;
+                }
+                Step::Wait(cold) => block_on(self.wait("compaction", cold, &mut known))?,
             }
         }
     }

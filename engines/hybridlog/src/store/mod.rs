@@ -164,7 +164,8 @@ impl Store {
     fn name<'k>(&self, space: u64, key: &'k [u8]) -> Name<'k> {
         // The space is part of the hash: one key of many keyspaces is not one chain.
         let seed = self.hash_seed ^ space.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Name { hash: KeyHash(xxh3_64_with_seed(key, seed)), space, key }
+        let hash = self.index.tag_bits().hash(xxh3_64_with_seed(key, seed));
+        Name { hash, space, key }
     }
 
     /// Whether an entry of that expiry is absent. Asks the clock only if there is an expiry.
@@ -240,19 +241,18 @@ impl Store {
     pub(crate) fn stats(&self) -> Stats {
         let guard = self.epochs.enter();
         let table = &self.index.tables(&guard).current;
-        let frames = self.log.frames() as u64;
-        let free = self.log.free_frames() as u64;
         let page_bytes = (self.log.page_words() * 8) as u64;
-        let used = (frames - free) * page_bytes;
+        let limit = self.log.frames() as u64 * page_bytes;
+        let used = self.log.used_frames() as u64 * page_bytes;
         let mut stats = Stats::new();
         stats
             .push("data_bytes", used - (self.log.dead_words() * 8).min(used))
-            .push("memory_limit_bytes", frames * page_bytes)
+            .push("memory_limit_bytes", limit)
             .push("pages_used_bytes", used)
             .push("records_dead_bytes", self.log.dead_words() * 8)
             .push("pages_compacted", self.pages_compacted.load(Ordering::Relaxed))
             .push("records_moved", self.records_moved.load(Ordering::Relaxed))
-            .push("index_bytes", table.bytes())
+            .push("index_bytes", self.index.bytes(&guard))
             .push("index_buckets", table.primaries())
             .push("index_overflow_buckets", table.overflow_used())
             .push("index_growing", u64::from(self.index.is_growing(&guard)))

@@ -116,6 +116,9 @@ impl Store {
                 Lookup::Absent(_) => return Ok(None),
                 Lookup::Cold(cold) => {
                     let Some(answer) = known.key(cold.address, name) else {
+                        if let Some(cached) = self.read_cached(&cold, name, out) {
+                            return Ok(cached);
+                        }
                         return Err(Interrupt::Cold(vec![Asked::key(&cold, name)]));
                     };
                     let live = answer.value.as_ref().filter(|it| !self.is_expired(it.expire_at));

@@ -18,11 +18,13 @@ use crate::disk::image::load_page;
 use crate::disk::segment::{self, Layout, Segments};
 use crate::epoch::{Epochs, SLOTS};
 use crate::index::HashIndex;
+use crate::index::entry::TagBits;
 use crate::index::table::Table;
 use crate::journal::{self, Change, Journal};
 use crate::keyspaces::Keyspaces;
 use crate::log::Span;
 use crate::primitive::Ordering;
+use crate::read_cache::ReadCache;
 
 /// The directory of the log in that of the engine.
 const LOG_DIRECTORY: &str = "log";
@@ -56,14 +58,14 @@ impl Store {
         };
         let Beginning { facts, table, segments, checkpoint } = beginning;
         let epochs = Arc::new(Epochs::new(SLOTS));
-        let log2 = config.page_words_log2();
         // A quarter of the frames is for what comes.
-        let loaded = (config.frames() as u64 * 3 / 4).min(facts.end_page - facts.begin_page);
+        let frames = config.frames_beside(table.bytes()) as u64;
+        let loaded = (frames * 3 / 4).min(facts.end_page - facts.begin_page);
         let head = facts.end_page - loaded;
         let span = Span { begin: facts.begin_page, head, tail: facts.end_page };
         let (_, buckets_max) = config.buckets();
         let buckets_max = buckets_max.max(table.primaries());
-        let index = HashIndex::of(table, buckets_max, Arc::clone(&epochs));
+        let index = HashIndex::of(table, buckets_max, facts.tag_bits, Arc::clone(&epochs));
         let mut spaces = facts.spaces.clone();
         let mut next_space = facts.next_space;
         while spaces.len() < config.keyspaces as usize {
@@ -77,12 +79,16 @@ impl Store {
             facts.engine,
             facts.pages_per_segment,
         );
+        let read_cache = ReadCache::new(config.read_cache_bytes()).map_err(|error| {
+            Error::new(ErrorKind::OutOfSpace, "open", "no memory for the read cache")
+                .with_source(error)
+        })?;
         let tiers = Tiers::new(TiersParts {
             host: host.clone(),
             directory: directory.to_owned(),
             segments,
-            page_words_log2: log2,
-            frames: config.frames() as u64,
+            config: config.clone(),
+            read_cache,
             flushed_page: facts.end_page,
             checkpoints: job,
             directory_lock,
@@ -294,11 +300,12 @@ fn begin_from(host: &Host, config: &HybridLogConfig, current: Current) -> Result
 fn begin_anew(host: &Host, config: &HybridLogConfig) -> Result<Beginning> {
     let (fs, directory) = (&host.fs, config.directory.as_str());
     let engine = host.env.random.next_u64();
-    let (primaries, _) = config.buckets();
+    let (primaries, primaries_max) = config.buckets();
     let pages_per_segment = (config.segment_bytes / config.page_bytes).max(1);
     let facts = Facts {
         engine,
         hash_seed: host.env.random.next_u64(),
+        tag_bits: TagBits::for_tables_up_to(primaries_max),
         page_bytes: config.page_bytes,
         pages_per_segment,
         begin_page: Span::EMPTY.begin,

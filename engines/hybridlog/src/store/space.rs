@@ -83,6 +83,16 @@ impl Store {
         }
     }
 
+    /// Begins to double the index, or has it done by whoever divides the memory.
+    #[cold]
+    pub(super) fn want_growth(&self, guard: &Guard<'_>) {
+        if !self.ask_for_growth()
+            && self.index.start_growth(guard).is_ok_and(|growth| growth == Growth::Begun)
+        {
+            self.want_maintenance();
+        }
+    }
+
     fn wants_compaction(&self) -> bool {
         let used_words = self.log.used_words();
         if used_words < MIN_PAGES * self.log.page_words() as u64 {
@@ -232,18 +242,26 @@ impl Store {
         {
             let guard = self.epochs.enter();
             if !self.index.is_growing(&guard) {
-                return match self.index.start_growth(&guard)? {
-                    Growth::Begun => {
-                        self.want_maintenance();
-                        Ok(true)
-                    }
-                    Growth::Paused => Ok(false),
-                    Growth::AtLimit => Err(Error::new(
+                if self.tiers.is_some() && self.journal().is_none() {
+                    // What was once accepted is opened: the log may hold what compaction has made
+                    // room for before the crash, and does so again only later.
+                    self.index.start_growth_beyond(&guard)?;
+                    return Ok(true);
+                }
+                if self.index.is_at_limit(&guard) {
+                    return Err(Error::new(
                         ErrorKind::OutOfSpace,
                         operation,
                         "the index is full; open the engine with a larger index_max",
-                    )),
-                };
+                    ));
+                }
+                if self.ask_for_growth() {
+                    return Ok(false);
+                }
+                if self.index.start_growth(&guard)? == Growth::Begun {
+                    self.want_maintenance();
+                }
+                return Ok(true);
             }
         }
         let mut backoff = Backoff::default();

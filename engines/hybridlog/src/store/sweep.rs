@@ -12,7 +12,6 @@ use super::drive::Step;
 use super::known::{Asked, Known};
 use super::{Name, Store, shown_expiry};
 use crate::epoch::Guard;
-use crate::index::entry::KeyHash;
 use crate::index::table::{Access, Table};
 use crate::interrupt::{Attempt, Interrupt};
 use crate::journal::Journal;
@@ -270,7 +269,7 @@ impl Store {
         key.clear();
         record.copy_key(key);
         let name = self.name(record.space(), key);
-        debug_assert_eq!(KeyHash(name.hash.0).low(), record.hash_low());
+        debug_assert_eq!(name.hash.low(), record.hash_low());
         name
     }
 }

@@ -18,11 +18,14 @@ use super::Store;
 use super::checkpoint::CheckpointJob;
 use super::expiry::ExpiredKeys;
 use crate::address::LogicalAddress;
+use crate::config::HybridLogConfig;
 use crate::disk::image::seal_page;
 use crate::disk::segment::Segments;
+use crate::index::Growth;
 use crate::journal::Journal;
 use crate::log::{RESERVED_FRAMES, RecordLog};
 use crate::primitive::{AtomicU64, Backoff, Ordering, OwnLine};
+use crate::read_cache::ReadCache;
 
 /// The disk under a store.
 pub(crate) struct Tiers {
@@ -39,11 +42,14 @@ pub(crate) struct Tiers {
     job: OnceLock<Weak<JobHandle>>,
     /// Pages before this one are in their segments.
     flushed_page: AtomicU64,
-    /// Frames that are kept free, and those that somebody waits for.
-    low_frames: u64,
+    /// Frames that somebody waits for.
     wanted_frames: AtomicU64,
-    /// Pages that stay mutable as long as frames suffice.
-    mutable_pages: u64,
+    /// Whether the index is to be doubled.
+    growth_wanted: AtomicBool,
+    /// What is known of the sizes.
+    config: HybridLogConfig,
+    pub(super) read_cache: Option<ReadCache>,
+    pub(super) read_cache_hits: OwnLine<AtomicU64>,
     failure: Mutex<Failure>,
     /// The failure after which nothing may become durable any more.
     poison: OnceLock<Error>,
@@ -74,8 +80,8 @@ pub(super) struct TiersParts {
     pub(super) host: Host,
     pub(super) directory: String,
     pub(super) segments: Segments,
-    pub(super) page_words_log2: u32,
-    pub(super) frames: u64,
+    pub(super) config: HybridLogConfig,
+    pub(super) read_cache: Option<ReadCache>,
     pub(super) flushed_page: u64,
     pub(super) checkpoints: CheckpointJob,
     pub(super) directory_lock: Box<dyn DirLock>,
@@ -83,20 +89,21 @@ pub(super) struct TiersParts {
 
 impl Tiers {
     pub(super) fn new(parts: TiersParts) -> Self {
-        let low_frames = RESERVED_FRAMES as u64 + 1 + parts.frames / 16;
         Self {
             host: parts.host,
             directory: parts.directory,
             segments: parts.segments,
-            page_words_log2: parts.page_words_log2,
+            page_words_log2: parts.config.page_words_log2(),
             journal: OnceLock::new(),
             progress: Notify::default(),
             checkpoints: Mutex::new(parts.checkpoints),
             job: OnceLock::new(),
             flushed_page: AtomicU64::new(parts.flushed_page),
-            low_frames,
             wanted_frames: AtomicU64::new(0),
-            mutable_pages: (parts.frames - low_frames) * 7 / 8,
+            growth_wanted: AtomicBool::new(false),
+            config: parts.config,
+            read_cache: parts.read_cache,
+            read_cache_hits: OwnLine::default(),
             failure: Mutex::default(),
             poison: OnceLock::new(),
             cold_dead_words: OwnLine::default(),
@@ -186,6 +193,14 @@ impl Tiers {
         (failure.count, failure.last.clone())
     }
 
+    /// The last failure of the job, if there were more than `count`.
+    fn check_failure_since(&self, count: u64) -> Result<()> {
+        match self.failures() {
+            (now, Some(error)) if now != count => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn set_failure(&self, error: Error) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.count += 1;
@@ -223,6 +238,8 @@ impl Tiers {
             .push("mutable_bytes", mutable_pages * page_bytes)
             .push("pages_evicted", count(&self.pages_evicted))
             .push("cold_reads", count(&self.cold_reads))
+            .push("read_cache_hits", count(&self.read_cache_hits.0))
+            .push("read_cache_bytes", self.read_cache.as_ref().map_or(0, ReadCache::used_bytes))
             .push("checkpoints", count(&self.checkpoints_taken));
     }
 }
@@ -243,7 +260,7 @@ impl Store {
         let Some(tiers) = &self.tiers else { return Ok(()) };
         let pages = words.div_ceil(self.log.page_words() as u64 / 2);
         let wanted = RESERVED_FRAMES as u64 + pages;
-        if wanted + 2 > self.log.frames() as u64 {
+        if wanted + 2 > tiers.config.frames_min() as u64 {
             return Err(Error::new(
                 ErrorKind::OutOfSpace,
                 operation,
@@ -257,11 +274,7 @@ impl Store {
                 return Ok(());
             }
             tiers.check_alive()?;
-            if let (count, Some(error)) = tiers.failures()
-                && count != before
-            {
-                return Err(error);
-            }
+            tiers.check_failure_since(before)?;
             tiers.wanted_frames.fetch_max(wanted, Ordering::AcqRel);
             tiers.wake();
             tiers.progress.changed(ticket).await;
@@ -280,17 +293,49 @@ impl Store {
         Err(Error::new(ErrorKind::OutOfSpace, operation, "a batch takes more memory than there is"))
     }
 
-    /// Waits until the index may grow.
+    /// Asks the job to double the index, once it has made room for it; `false` where there is none
+    /// that divides the memory.
+    pub(super) fn ask_for_growth(&self) -> bool {
+        match &self.tiers {
+            Some(tiers) if tiers.journal.get().is_some() => {
+                if !tiers.growth_wanted.load(Ordering::Relaxed)
+                    && !tiers.growth_wanted.swap(true, Ordering::AcqRel)
+                {
+                    tiers.wake();
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Waits until the index has begun to grow.
+    ///
+    /// # Errors
+    /// What keeps it from growing.
     pub(super) async fn wait_for_growth(&self) -> Result<()> {
         let Some(tiers) = &self.tiers else { return Ok(()) };
+        let (before, _) = tiers.failures();
         loop {
             let ticket = tiers.progress.ticket();
-            if !self.index.is_growth_paused() {
+            if !tiers.growth_wanted.load(Ordering::Acquire) {
                 return Ok(());
             }
             tiers.check_alive()?;
+            tiers.check_failure_since(before)?;
             tiers.progress.changed(ticket).await;
         }
+    }
+
+    /// Doubles the index, if that is wanted and no checkpoint needs it as it is.
+    pub(super) fn grow_if_wanted(&self, tiers: &Tiers) -> Result<()> {
+        if tiers.growth_wanted.load(Ordering::Acquire)
+            && self.index.start_growth(&self.epochs.enter())? != Growth::Paused
+        {
+            tiers.growth_wanted.store(false, Ordering::Release);
+            self.want_maintenance();
+        }
+        Ok(())
     }
 
     /// One step of the job.
@@ -299,6 +344,7 @@ impl Store {
         let step = tiers
             .check_poison()
             .and_then(|()| self.move_pages(tiers))
+            .and_then(|()| self.grow_if_wanted(tiers))
             .and_then(|()| self.advance_checkpoint(tiers))
             .and_then(|is_checkpointing| Ok(is_checkpointing | self.collect_expired(tiers)?))
             .and_then(|has_more| Ok((has_more, self.compact_disk(tiers)?)));
@@ -315,14 +361,33 @@ impl Store {
         progress
     }
 
+    /// Leaves to the pages what index and read cache do not take.
+    fn divide_memory(&self, tiers: &Tiers) {
+        let index_bytes = {
+            let guard = self.epochs.enter();
+            let bytes = self.index.bytes(&guard);
+            let grows = tiers.growth_wanted.load(Ordering::Acquire);
+            if grows { bytes + 2 * self.index.tables(&guard).current.bytes() } else { bytes }
+        };
+        let cache_bytes = tiers.read_cache.as_ref().map_or(0, ReadCache::used_bytes);
+        let frames = tiers.config.frames_beside(index_bytes + cache_bytes);
+        if frames != self.log.frames_allowed() {
+            self.log.allow_frames(frames);
+        }
+    }
+
     /// Flushes pages ahead of need and evicts what frames are needed for.
     pub(super) fn move_pages(&self, tiers: &Tiers) -> Result<()> {
-        let wanted = tiers.wanted_frames.swap(0, Ordering::AcqRel).max(tiers.low_frames);
-        let wanted = wanted.min(self.log.frames() as u64 - 2);
+        self.divide_memory(tiers);
+        let frames = self.log.frames_allowed() as u64;
+        // Kept free; pages that stay mutable as long as frames suffice.
+        let low_frames = RESERVED_FRAMES as u64 + 1 + frames / 16;
+        let mutable_pages = (frames - low_frames) * 7 / 8;
+        let wanted = tiers.wanted_frames.swap(0, Ordering::AcqRel).max(low_frames);
+        let missing = self.log.frames_missing(wanted.min(frames - 2) as usize) as u64;
         let tail = self.log.tail_page();
-        let missing = wanted.saturating_sub(self.log.free_frames() as u64);
         let evict_before = (self.log.head_page() + missing).min(tail);
-        let flush_before = tail.saturating_sub(tiers.mutable_pages).max(evict_before);
+        let flush_before = tail.saturating_sub(mutable_pages).max(evict_before);
         self.flush_before(tiers, flush_before)?;
         let mut freed = None;
         while self.log.head_page() < evict_before {

@@ -9,7 +9,6 @@ use super::known::{Asked, ColdKey, Known};
 use super::{Name, Store, shown_expiry, with_scratch};
 use crate::address::LogicalAddress;
 use crate::epoch::Guard;
-use crate::index::Growth;
 use crate::index::entry::Entry;
 use crate::index::table::{Access, Slot, Table};
 use crate::interrupt::{Attempt, Interrupt};
@@ -580,10 +579,8 @@ impl Store {
     /// Begins to grow an index that is crowded, or does a little of a growth under way.
     #[inline]
     pub(super) fn help_index(&self, guard: &Guard<'_>) {
-        if self.index.wants_growth(guard)
-            && self.index.start_growth(guard).is_ok_and(|growth| growth == Growth::Begun)
-        {
-            self.want_maintenance();
+        if self.index.wants_growth(guard) {
+            self.want_growth(guard);
         }
         self.index.help_grow_a_little(&*self.log, guard);
     }

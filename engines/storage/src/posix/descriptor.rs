@@ -98,6 +98,14 @@ impl Descriptor {
         Ok(Cached::Hit(buffer))
     }
 
+    /// Reads `len` bytes; blocks.
+    pub(crate) fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        self.check_read(offset, len)?;
+        let mut buffer = new_buffer("file.read", len)?;
+        self.read_rest(offset, &mut buffer, 0)?;
+        Ok(buffer)
+    }
+
     /// Reads the bytes of `buffer` after the first `filled`; blocks.
     pub(crate) fn read_rest(&self, offset: u64, buffer: &mut [u8], filled: usize) -> Result<()> {
         let len = buffer.len();

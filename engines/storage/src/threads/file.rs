@@ -52,6 +52,10 @@ impl File for ThreadsFile {
         }
     }
 
+    fn read_now(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        self.descriptor.read(offset, len)
+    }
+
     fn write_at(&self, offset: u64, data: Vec<u8>) -> Op<'static, Vec<u8>> {
         if let Err(error) = self.check_range("file.write", offset, data.len() as u64) {
             return Op::err(error);
