@@ -71,9 +71,11 @@ impl BlockContext<'_> {
     }
 }
 
-/// Encodes and decodes the blocks of one file, or, without a key, of any.
+/// Encodes and decodes the blocks of one file, or, without a key, of any. Clones share what
+/// compresses.
+#[derive(Clone)]
 pub struct BlockCodec {
-    compressor: Compressor,
+    compressor: Arc<Compressor>,
     plain_bytes_max: usize,
     key: Option<Arc<FileKey>>,
 }
@@ -91,7 +93,7 @@ impl BlockCodec {
                 format!("blocks of {plain_bytes_max} bytes, the limit is 1 GiB"),
             ));
         }
-        Ok(Self { compressor: Compressor::new(compression)?, plain_bytes_max, key: None })
+        Ok(Self { compressor: Arc::new(Compressor::new(compression)?), plain_bytes_max, key: None })
     }
 
     /// Encrypts new blocks under `key`, and refuses blocks that are not.

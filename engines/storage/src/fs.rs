@@ -41,7 +41,11 @@ pub struct DirEntry {
 pub trait DirLock: Send + Sync {}
 
 /// Read-only mapped bytes of a file.
-pub trait Mapping: Deref<Target = [u8]> + Send + Sync {}
+pub trait Mapping: Deref<Target = [u8]> + Send + Sync {
+    /// Says that few bytes will be read at a time, here and there: what lies around them is not
+    /// worth reading with them.
+    fn expect_random_reads(&self) {}
+}
 
 /// A file system.
 pub trait Fs: Send + Sync {
@@ -219,7 +223,9 @@ pub trait File: Send + Sync {
     /// `Unsupported`, `Io`.
     fn punch_hole(&self, offset: u64, len: u64) -> Op<'static, ()>;
 
-    /// Maps a range that lies within the file, read-only.
+    /// Maps a range that lies within the file, read-only. The file must not be cut short while it is
+    /// mapped; what is written to it meanwhile may show or not. A device that fails under a mapping
+    /// ends the process: who must survive that reads with [`read_at`](Self::read_at).
     ///
     /// # Errors
     /// `InvalidArgument` beyond the end, `Io`.

@@ -14,6 +14,7 @@
 //! | [`pmem`] | [`Pmem`]: persistent memory |
 //! | [`log`] | the one logical [`Log`] of an engine, with group commit |
 //! | [`commit_gate`] | what a reader must wait for before it shows what it saw |
+//! | [`object`] | [`ObjectTier`]: whole objects in a directory or a cloud's store |
 //! | [`Notify`] | waiting for something to have changed |
 //! | [`host`] | [`Host`]: environment, files and jobs together |
 //! | [`testing`] | the behaviour every [`Fs`] shares, as cases to run |
@@ -32,6 +33,7 @@ pub mod fs;
 pub mod host;
 pub mod log;
 mod notify;
+pub mod object;
 pub mod pmem;
 mod posix;
 pub mod sim;
@@ -49,6 +51,7 @@ pub use fs::{DirEntry, DirLock, File, Fs, Mapping, OpenMode, ThreadIo};
 pub use host::{Host, IoBackend};
 pub use log::{Appended, Log, LogConfig, LogPosition, LogReader};
 pub use notify::Notify;
+pub use object::ObjectTier;
 pub use pmem::{Pmem, PmemKind, PmemProvider, PmemRegion};
 pub use threads::{ThreadsFs, ThreadsOptions};
 #[cfg(target_os = "linux")]

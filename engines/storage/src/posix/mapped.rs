@@ -107,4 +107,21 @@ impl Drop for Mapped {
     }
 }
 
-impl Mapping for Mapped {}
+impl Mapping for Mapped {
+    fn expect_random_reads(&self) {
+        if self.mapped_bytes == 0 {
+            return;
+        }
+        // SAFETY: advice on the range that `new` mapped, which it neither unmaps nor changes. Another
+        // advice (to drop pages of an anonymous mapping, say) could change what is read.
+        let advised = unsafe {
+            rustix::mm::madvise(
+                self.base.as_ptr().cast(),
+                self.mapped_bytes,
+                rustix::mm::Advice::Random,
+            )
+        };
+        // Only advice: without it reads are as right, and slower.
+        let _ = advised;
+    }
+}
