@@ -1,6 +1,9 @@
 //! [`HybridLogConfig`]: sizes of an engine, and how they are named in a URL.
 
-use ferrokit_engine::{EngineUrl, Error, Result};
+use ferrokit_engine::{EngineUrl, Error, Result, Tier};
+use ferrokit_storage::Compression;
+
+use crate::store::migrate::TierLimits;
 
 use crate::log::RESERVED_FRAMES;
 
@@ -17,6 +20,12 @@ const MAX_BATCH_BYTES: u64 = 512 << 20;
 const MAX_SEGMENT_BYTES: u64 = 1 << 40;
 const MIN_CHECKPOINT_BYTES: u64 = 4 << 10;
 const MIN_LOG_SEGMENT_BYTES: u64 = 4 << 10;
+/// The index of a packed segment is one block, and read at once.
+const MAX_PACKED_SEGMENT_BYTES: u64 = 4 << 30;
+const MIN_OBJECT_CACHE_BYTES: u64 = 64 << 10;
+const DEFAULT_MAPPED_BYTES: u64 = 256 << 20;
+const ZSTD_LEVEL: i32 = 3;
+const DEFAULT_OBJECT_CODEC: Compression = Compression::Zstd(ZSTD_LEVEL);
 
 /// Sizes of an engine. `hybridlog:?memory=4GiB&page=2MiB` sets them in a URL, each under the name
 /// given with it here.
@@ -55,6 +64,24 @@ pub struct HybridLogConfig {
     pub checkpoint_bytes: u64,
     /// `log_segment`: bytes of a file of the log, which is allocated ahead.
     pub log_segment_bytes: u64,
+    /// `mapped`: bytes of the newest segments that are memory mapped, so that their records are read
+    /// without a system call; 0 for none. By default a quarter of `memory`: what left it last is in
+    /// the system's cache as a rule, where a read of more would wait for the device on its thread. A
+    /// device that fails under a mapping ends the process.
+    pub mapped_bytes: u64,
+    /// `object`: the object tier, where the oldest segments go: a directory, or the URL of a store
+    /// (`s3://bucket/prefix`; with the feature `object-store`, which takes credentials from the
+    /// environment). Empty: none. It takes a `disk`.
+    pub object: String,
+    /// `disk`: bytes of segments that stay on the local disk; older ones move to the object tier, as
+    /// long as that works: if it does not, more stays. `u64::MAX`: everything stays.
+    pub disk_bytes: u64,
+    /// `object_codec`: how segments in the object tier are compressed: `none`, `lz4`, `zstd`. For
+    /// those to be moved; all are read.
+    pub object_codec: Compression,
+    /// `object_key`: a file of 32 bytes, the key that segments in the object tier are encrypted with
+    /// from now on. Empty: none. The local disk has them in the clear.
+    pub object_key: String,
 }
 
 impl Default for HybridLogConfig {
@@ -75,6 +102,11 @@ impl Default for HybridLogConfig {
             segment_bytes: 64 << 20,
             checkpoint_bytes: 256 << 20,
             log_segment_bytes: 64 << 20,
+            mapped_bytes: DEFAULT_MAPPED_BYTES,
+            object: String::new(),
+            disk_bytes: u64::MAX,
+            object_codec: DEFAULT_OBJECT_CODEC,
+            object_key: String::new(),
         }
     }
 }
@@ -95,6 +127,7 @@ impl HybridLogConfig {
                 false => 1 << half.ilog2(),
             };
             config.index_bytes = config.index_bytes.min(config.index_bytes_max);
+            config.mapped_bytes = bytes / 4;
         }
         if let Some(bytes) = url.take_bytes("page")? {
             config.page_bytes = bytes;
@@ -120,10 +153,34 @@ impl HybridLogConfig {
             if let Some(bytes) = url.take_bytes("log_segment")? {
                 config.log_segment_bytes = bytes;
             }
+            config.take_tiers(url)?;
         }
         url.finish()?;
         config.check()?;
         Ok(config)
+    }
+
+    fn take_tiers(&mut self, url: &EngineUrl) -> Result<()> {
+        if let Some(bytes) = url.take_bytes("mapped")? {
+            self.mapped_bytes = bytes;
+        }
+        let Some(object) = url.take("object") else { return Ok(()) };
+        self.object = object;
+        self.disk_bytes = url.take_bytes("disk")?.unwrap_or(u64::MAX);
+        let codecs = [
+            ("none", Compression::None),
+            ("lz4", Compression::Lz4),
+            ("zstd", Compression::Zstd(ZSTD_LEVEL)),
+        ];
+        if let Some(codec) = url.take_choice("object_codec", &codecs)? {
+            self.object_codec = codec;
+        }
+        if let Some(path) = url.take("object_key") {
+            require(!path.is_empty(), "object_key: the path of a file")?;
+            self.object_key = path;
+        }
+        require(!self.object.is_empty(), "object: a directory or a URL")?;
+        require(self.disk_bytes != u64::MAX, "disk: with object, how much stays on the local disk")
     }
 
     /// Refuses sizes out of range.
@@ -165,10 +222,41 @@ impl HybridLogConfig {
             (MIN_LOG_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.log_segment_bytes),
             "log_segment: from 4KiB to 1TiB",
         )?;
+        let needs_object = self.disk_bytes != u64::MAX || !self.object_key.is_empty();
+        require(
+            !self.object.is_empty() || !needs_object,
+            "disk, object_key: for an object tier; name one with object",
+        )?;
+        require(
+            self.object.is_empty()
+                || (!self.directory.is_empty() && self.segment_bytes <= MAX_PACKED_SEGMENT_BYTES),
+            "object: with a directory, and segments of at most 4GiB",
+        )?;
         require(
             (1..=MAX_KEYSPACES).contains(&u64::from(self.keyspaces)),
             "keyspaces: from 1 to 65536",
         )
+    }
+
+    /// How much may be in each tier.
+    pub(crate) fn tier_limits(&self) -> TierLimits {
+        TierLimits { mapped_bytes: self.mapped_bytes, disk_bytes: self.disk_bytes }
+    }
+
+    /// Bytes of what was read from the object tier that are kept: a 64th of the memory beside it.
+    pub(crate) fn object_cache_bytes(&self) -> u64 {
+        (self.memory_bytes / 64).max(MIN_OBJECT_CACHE_BYTES)
+    }
+
+    /// The tiers there are.
+    pub(crate) fn tiers(&self) -> &'static [Tier] {
+        match (self.mapped_bytes > 0, !self.object.is_empty()) {
+            _ if self.directory.is_empty() => &[Tier::Memory],
+            (false, false) => &[Tier::Memory, Tier::Disk],
+            (true, false) => &[Tier::Memory, Tier::Mapped, Tier::Disk],
+            (false, true) => &[Tier::Memory, Tier::Disk, Tier::Object],
+            (true, true) => &[Tier::Memory, Tier::Mapped, Tier::Disk, Tier::Object],
+        }
     }
 
     /// Bits of an address that are its offset in a page, in words.
@@ -256,6 +344,7 @@ mod tests {
         .unwrap();
         let expected = HybridLogConfig {
             memory_bytes: 64 << 20,
+            mapped_bytes: 16 << 20,
             page_bytes: 1 << 20,
             index_bytes: 64 << 10,
             index_bytes_max: 1 << 20,
@@ -281,6 +370,23 @@ mod tests {
     }
 
     #[test]
+    fn a_url_sets_the_tiers() {
+        let config = from(
+            "hybridlog:./data?memory=64MiB&mapped=1MiB&object=s3%3A%2F%2Fbucket%2Fprefix&disk=0\
+             &object_codec=lz4&object_key=./key",
+        )
+        .unwrap();
+        assert_eq!(config.object, "s3://bucket/prefix");
+        assert_eq!((config.mapped_bytes, config.disk_bytes), (1 << 20, 0));
+        assert_eq!(config.object_codec, Compression::Lz4);
+        assert_eq!(config.object_key, "./key");
+        assert_eq!(config.tiers(), [Tier::Memory, Tier::Mapped, Tier::Disk, Tier::Object]);
+        let config = from("hybridlog:./data?mapped=0").unwrap();
+        assert_eq!(config.tiers(), [Tier::Memory, Tier::Disk]);
+        assert_eq!(from("hybridlog:").unwrap().tiers(), [Tier::Memory]);
+    }
+
+    #[test]
     fn what_is_out_of_range_is_refused() {
         for (url, part) in [
             ("hybridlog:?segment=1GiB", "no option \"segment\""),
@@ -289,6 +395,15 @@ mod tests {
             ("hybridlog:./data?log_segment=1", "log_segment:"),
             ("hybridlog:?read_cache=1", "no option \"read_cache\""),
             ("hybridlog:./data?read_cache=51", "read_cache:"),
+            ("hybridlog:?mapped=0", "no option \"mapped\""),
+            ("hybridlog:?object=./o&disk=0", "no option \""),
+            ("hybridlog:./data?object=./o", "disk:"),
+            ("hybridlog:./data?object=&disk=0", "object:"),
+            ("hybridlog:./data?disk=1GiB", "no option \"disk\""),
+            ("hybridlog:./data?object_key=./k", "no option \"object_key\""),
+            ("hybridlog:./data?object=./o&disk=0&object_key=", "object_key:"),
+            ("hybridlog:./data?object=./o&disk=0&object_codec=gzip", "object_codec"),
+            ("hybridlog:./data?object=./o&disk=0&segment=5GiB", "object:"),
             ("hybridlog:?page=3MiB", "page:"),
             ("hybridlog:?page=2KiB", "page:"),
             ("hybridlog:?memory=5MiB", "memory:"),

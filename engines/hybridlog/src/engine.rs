@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use ferrokit_engine::{
     Capabilities, Changes, Checkpoint, CommitTicket, Completion, Durability, Entry, Error,
     ErrorKind, KeyspaceId, KeyspaceLen, KvEngine, KvRead, Op, Ordered, ReadOptions, Result, Seen,
-    Snapshots, Stats, SweepCursor, Swept, Tier, Transactions, UnixMillis, Update, WriteBatch,
+    Snapshots, Stats, SweepCursor, Swept, Transactions, UnixMillis, Update, WriteBatch,
     WriteOptions, Written,
 };
 use ferrokit_storage::{Host, JobHandle, Progress};
 
 use crate::config::HybridLogConfig;
+use crate::store::migrate::TierLimits;
 use crate::store::{Intent, Outcome, Reading, Store, SweptBuckets};
 
 /// A FASTER-style engine: a latch-free hash index over a record log that is updated in place.
@@ -67,6 +68,32 @@ impl HybridLogEngine {
 
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// How much may be in the tiers below memory; none without a directory.
+    pub fn tier_limits(&self) -> Option<TierLimits> {
+        self.store.tiers.as_ref().map(|tiers| tiers.migration.limits())
+    }
+
+    /// Changes how much may be in the tiers below memory. The engine begins at once to map, unmap and
+    /// move segments accordingly; what is in the object tier stays there until it is compacted. The
+    /// next opening begins with the configured limits again.
+    ///
+    /// # Errors
+    /// `Unsupported` without a directory, `InvalidArgument` for a limit of the disk without an object
+    /// tier, `Closed`.
+    pub fn set_tier_limits(&self, limits: TierLimits) -> Result<()> {
+        const OPERATION: &str = "set_tier_limits";
+        self.check_open(OPERATION)?;
+        let Some(tiers) = &self.store.tiers else {
+            return Err(Error::unsupported(OPERATION, "everything is in memory"));
+        };
+        if limits.disk_bytes != u64::MAX && !tiers.has_objects() {
+            return Err(Error::invalid(OPERATION, "disk_bytes: there is no object tier"));
+        }
+        tiers.migration.set_limits(limits);
+        tiers.wake();
+        Ok(())
     }
 
     #[inline]
@@ -236,7 +263,7 @@ fn capabilities(config: &HybridLogConfig) -> Capabilities {
         max_batch_bytes: config.max_batch_bytes(),
         max_keyspaces: config.keyspaces,
         strongest_durability: if is_durable { Durability::Synced } else { Durability::Memory },
-        tiers: if is_durable { &[Tier::Memory, Tier::Disk] } else { &[Tier::Memory] },
+        tiers: config.tiers(),
         persistent_memory: false,
     }
 }

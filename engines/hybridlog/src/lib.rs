@@ -10,7 +10,7 @@
 //! | `store` | the operations; moving pages, checkpoints, recovery |
 //! | `index` | cache-line buckets, two-phase insert, growth, batch latches |
 //! | `log` | pages, allocation, regions, records with latch and version |
-//! | `disk` | pages in segment files, checkpoints in theirs |
+//! | `disk` | pages in segment files, mapped, in objects; checkpoints in theirs |
 //! | `journal` | the writes in the engine's Log |
 //! | `epoch` | epoch protection with trigger actions |
 //! | `keyspaces` | which records a keyspace shows |
@@ -44,6 +44,7 @@ mod store;
 
 pub use config::HybridLogConfig;
 pub use engine::HybridLogEngine;
+pub use store::migrate::TierLimits;
 
 #[cfg(test)]
 #[cfg(loom)]

@@ -105,7 +105,42 @@ impl EngineFactory for TinyOnDisk {
     }
 }
 
+/// As small, with every tier: segments move to the object tier all the time.
+struct TinyTiers;
+
+impl EngineFactory for TinyTiers {
+    fn name(&self) -> &'static str {
+        "hybridlog_tiers"
+    }
+
+    fn open(&self, host: &Host, directory: &str, _options: &Options) -> Result<Arc<dyn KvEngine>> {
+        let page_bytes = 4 << 10;
+        let config = HybridLogConfig {
+            directory: directory.to_owned(),
+            memory_bytes: 96 * page_bytes,
+            page_bytes,
+            index_bytes: 64,
+            garbage_percent: 20,
+            segment_bytes: 2 * page_bytes,
+            checkpoint_bytes: 16 << 10,
+            log_segment_bytes: 16 << 10,
+            keyspaces: 16,
+            mapped_bytes: 4 * page_bytes,
+            object: format!("{directory}/objects"),
+            disk_bytes: 4 * page_bytes,
+            ..HybridLogConfig::default()
+        };
+        Ok(HybridLogEngine::open(host, config)?)
+    }
+
+    fn durable(&self) -> bool {
+        true
+    }
+}
+
 suite!(hybridlog_disk, OnDisk);
 suite!(hybridlog_tiny, TinyOnDisk);
+suite!(hybridlog_tiers, TinyTiers);
 suite!(hybridlog_disk_on_threads, OnDisk, on: Threads);
 suite!(hybridlog_tiny_on_threads, TinyOnDisk, on: Threads);
+suite!(hybridlog_tiers_on_threads, TinyTiers, on: Threads);

@@ -6,21 +6,28 @@
 //! ```
 //! Numbers are little-endian. A page takes `page_bytes` of the file, of which it fills what its
 //! records need; the rest is a hole. What is in a segment counts only as far as a checkpoint says.
+//!
+//! The newest segments may be mapped ([`mapped`](super::mapped)), the oldest ones be in the object
+//! tier ([`place`](super::place)) and have no file here. A reader holds what it reads from: a file
+//! lives on until its last reader is done.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ferrokit_engine::{Error, ErrorKind, Op, Result};
 use ferrokit_storage::atomic_file::join;
-use ferrokit_storage::{File, Fs, OpenMode};
+use ferrokit_storage::{File, Fs, Mapping, OpenMode};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::image::PageFacts;
+use super::packed::PackedSegment;
+use super::place::{Objects, PLACES, Places};
+use super::tier_counts::{TierCounts, TierSizes};
 
 const MAGIC: &[u8; 8] = b"FKHLSEGM";
 const FORMAT: u32 = 1;
 /// Bytes of a file before its first page.
-const HEADER_BYTES: u64 = 4096;
+pub(super) const HEADER_BYTES: u64 = 4096;
 const PREFIX: &str = "segment-";
 
 /// How pages are laid out in files, and whose they are.
@@ -34,20 +41,37 @@ pub(crate) struct Layout {
 
 /// The files, from the oldest one that is kept.
 pub(crate) struct Segments {
-    fs: Arc<dyn Fs>,
-    directory: String,
-    layout: Layout,
+    pub(super) fs: Arc<dyn Fs>,
+    pub(super) directory: String,
+    pub(super) layout: Layout,
+    /// The object tier; none without one.
+    pub(super) objects: Option<Objects>,
+    pub(crate) counts: TierCounts,
     state: RwLock<State>,
 }
 
 #[derive(Default)]
-struct State {
-    files: BTreeMap<u64, Arc<dyn File>>,
-    pages: BTreeMap<u64, PageFacts>,
+pub(super) struct State {
+    pub(super) files: BTreeMap<u64, Arc<dyn File>>,
+    /// Of some of the files, their pages in memory that the system may take away.
+    pub(super) mappings: BTreeMap<u64, Arc<dyn Mapping>>,
+    /// Segments in the object tier; none of them has a file.
+    pub(super) packed: BTreeMap<u64, Arc<PackedSegment>>,
+    /// Names of objects that nobody needs any more.
+    pub(super) unneeded_objects: Vec<String>,
+    pub(super) pages: BTreeMap<u64, PageFacts>,
     /// Segments with writes that are not known to be on the device.
-    unsynced: BTreeSet<u64>,
+    pub(super) unsynced: BTreeSet<u64>,
     /// Whether names were added since the directory was last synced.
     has_new_names: bool,
+}
+
+/// From where a record is read.
+enum Source {
+    /// Pages of which that one has so many bytes.
+    Mapping(Arc<dyn Mapping>, u64),
+    File(Arc<dyn File>),
+    Packed(Arc<PackedSegment>),
 }
 
 /// The name of a segment's file.
@@ -64,24 +88,53 @@ pub(crate) fn number_of(name: &str) -> Option<u64> {
 impl Segments {
     /// No files yet.
     pub(crate) fn new(fs: Arc<dyn Fs>, directory: &str, layout: Layout) -> Self {
-        Self { fs, directory: directory.to_owned(), layout, state: RwLock::default() }
+        Self {
+            fs,
+            directory: directory.to_owned(),
+            layout,
+            objects: None,
+            counts: TierCounts::default(),
+            state: RwLock::default(),
+        }
     }
 
-    /// Opens the files of `pages`, and cuts off what follows the last page.
+    /// The same with an object tier for the oldest ones, of which none is there yet.
+    pub(crate) fn with_objects(mut self, objects: Option<Objects>) -> Self {
+        self.objects = objects;
+        self
+    }
+
+    /// Opens the files of `pages`, and the objects of those that moved to the object tier, and cuts
+    /// off what follows the last page.
     ///
     /// # Errors
-    /// `Corruption` if one is missing or another's, `VersionTooNew`, `Io`.
+    /// `Corruption` if one is missing or another's, `InvalidArgument` if one moved to an object tier
+    /// that is not given, `VersionTooNew`, `Io`.
     pub(crate) fn open(
         fs: Arc<dyn Fs>,
         directory: &str,
         layout: Layout,
         pages: BTreeMap<u64, PageFacts>,
+        (objects, places): (Option<Objects>, Option<Places>),
     ) -> Result<Self> {
-        let segments = Self::new(fs, directory, layout);
+        let segments = Self::new(fs, directory, layout).with_objects(objects);
         let wanted: BTreeSet<u64> = pages.keys().map(|page| segments.segment_of(*page)).collect();
-        let mut files = BTreeMap::new();
+        let (mut files, mut packed) = (BTreeMap::new(), BTreeMap::new());
         for number in wanted {
-            files.insert(number, segments.open_file(number)?);
+            let moved = places.as_ref().and_then(|places| places.segments.get(&number));
+            match (moved, &segments.objects) {
+                (None, _) => {
+                    files.insert(number, segments.open_file(number)?);
+                }
+                (Some(facts), Some(objects)) => {
+                    packed.insert(number, objects.segment(number, *facts)?);
+                }
+                (Some(_), None) => {
+                    let what = "object: segments were moved to an object tier; name it";
+                    let path = join(directory, PLACES);
+                    return Err(Error::invalid("hybridlog.open", what).with_file(&path));
+                }
+            }
         }
         if let Some((&page, _)) = pages.last_key_value()
             && let Some(file) = files.get(&segments.segment_of(page))
@@ -90,8 +143,10 @@ impl Segments {
             file.set_len(segments.offset_of(page) + layout.page_bytes).wait()?;
             file.set_len(segments.file_bytes()).wait()?;
         }
-        segments.write_state().files = files;
-        segments.write_state().pages = pages;
+        {
+            let mut state = segments.write_state();
+            (state.files, state.packed, state.pages) = (files, packed, pages);
+        }
         Ok(segments)
     }
 
@@ -142,7 +197,7 @@ impl Segments {
         page / self.layout.pages_per_segment
     }
 
-    fn offset_of(&self, page: u64) -> u64 {
+    pub(super) fn offset_of(&self, page: u64) -> u64 {
         HEADER_BYTES + page % self.layout.pages_per_segment * self.layout.page_bytes
     }
 
@@ -208,16 +263,48 @@ impl Segments {
         Ok(())
     }
 
-    /// `len` bytes of a page from `offset` on; `None` if its segment was given up.
+    /// `len` bytes of a page from `offset` on, where a record begins; `None` if its segment was given
+    /// up. Behind that record (in the object tier: the records that are stored with it) zeros may
+    /// stand in the place of others.
     pub(crate) fn read(&self, page: u64, offset: u64, len: usize) -> Option<Op<'static, Vec<u8>>> {
-        let file = self.read_state().files.get(&self.segment_of(page)).cloned()?;
-        Some(file.read_at(self.offset_of(page) + offset, len))
+        Some(match self.source(page)? {
+            Source::Mapping(mapping, used_bytes) => {
+                self.counts.mapped.add(1);
+                Op::ok(self.read_mapping(&*mapping, page, offset..used_bytes, len))
+            }
+            Source::File(file) => {
+                self.counts.disk.add(1);
+                file.read_at(self.offset_of(page) + offset, len)
+            }
+            Source::Packed(packed) => {
+                self.counts.object.add(1);
+                packed.read(page, offset, len)
+            }
+        })
+    }
+
+    fn source(&self, page: u64) -> Option<Source> {
+        let segment = self.segment_of(page);
+        let state = self.read_state();
+        if let Some(mapping) = state.mappings.get(&segment) {
+            let used_bytes = state.pages.get(&page).map_or(0, |facts| facts.used_bytes);
+            return Some(Source::Mapping(Arc::clone(mapping), u64::from(used_bytes)));
+        }
+        if let Some(file) = state.files.get(&segment) {
+            return Some(Source::File(Arc::clone(file)));
+        }
+        state.packed.get(&segment).cloned().map(Source::Packed)
     }
 
     /// As [`read`](Self::read), on the calling thread, which is held up by it.
     pub(crate) fn read_now(&self, page: u64, offset: u64, len: usize) -> Option<Result<Vec<u8>>> {
-        let file = self.read_state().files.get(&self.segment_of(page)).cloned()?;
-        Some(file.read_now(self.offset_of(page) + offset, len))
+        match self.source(page)? {
+            Source::File(file) => {
+                self.counts.disk.add(1);
+                Some(file.read_now(self.offset_of(page) + offset, len))
+            }
+            Source::Mapping(..) | Source::Packed(_) => self.read(page, offset, len).map(Op::wait),
+        }
     }
 
     /// All records of a page. Blocks.
@@ -225,19 +312,43 @@ impl Segments {
     /// # Errors
     /// `Corruption`, `Io`.
     pub(crate) fn read_page(&self, page: u64) -> Result<Vec<u8>> {
+        self.check_page(page, self.begin_page_read(page)?.wait()?)
+    }
+
+    /// Begins to read all records of a page, for [`check_page`](Self::check_page).
+    ///
+    /// # Errors
+    /// `Corruption` if it is not there.
+    pub(crate) fn begin_page_read(&self, page: u64) -> Result<Op<'static, Vec<u8>>> {
         let missing = || self.corruption(page, 0, "a page is missing");
         let facts = self.facts(page).ok_or_else(missing)?;
-        let read = self.read(page, 0, facts.used_bytes as usize).ok_or_else(missing)?;
-        let bytes = read.wait()?;
-        if PageFacts::of(&bytes) == facts {
-            Ok(bytes)
-        } else {
-            Err(self.corruption(page, 0, "a page does not match its checksum"))
+        Ok(match self.source(page).ok_or_else(missing)? {
+            Source::Mapping(mapping, used_bytes) => {
+                let len = facts.used_bytes as usize;
+                Op::ok(self.read_mapping(&*mapping, page, 0..used_bytes, len))
+            }
+            Source::File(file) => file.read_at(self.offset_of(page), facts.used_bytes as usize),
+            Source::Packed(packed) => packed.read_page(page, facts.used_bytes),
+        })
+    }
+
+    /// The bytes of a page that was read, if they are.
+    ///
+    /// # Errors
+    /// `Corruption`.
+    pub(crate) fn check_page(&self, page: u64, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        match self.facts(page) {
+            Some(facts) if PageFacts::of(&bytes) == facts => Ok(bytes),
+            _ => Err(self.corruption(page, 0, "a page does not match its checksum")),
         }
     }
 
-    /// The error of damage at an offset in a page.
+    /// The error of damage at an offset in a page (in the object tier: in the page as it was before
+    /// it was packed).
     pub(crate) fn corruption(&self, page: u64, offset: u64, what: &'static str) -> Error {
+        if let Some(packed) = self.read_state().packed.get(&self.segment_of(page)) {
+            return Error::corruption("hybridlog.read", what, packed.path(), offset);
+        }
         let path = join(&self.directory, &file_name(self.segment_of(page)));
         Error::corruption("hybridlog.read", what, &path, self.offset_of(page) + offset)
     }
@@ -262,7 +373,8 @@ impl Segments {
         self.read_state().files.keys().copied().collect()
     }
 
-    /// Removes the files of which every page lies before `page`. Blocks.
+    /// Removes the files of which every page lies before `page`; objects are noted to be deleted.
+    /// Blocks.
     ///
     /// # Errors
     /// `Io`; the file is removed at the next opening.
@@ -271,6 +383,14 @@ impl Segments {
         let removed: Vec<u64> = {
             let mut state = self.write_state();
             state.pages = state.pages.split_off(&page);
+            state.mappings = state.mappings.split_off(&first_kept);
+            let kept = state.packed.split_off(&first_kept);
+            for (number, packed) in std::mem::replace(&mut state.packed, kept) {
+                if let Some(objects) = &self.objects {
+                    let name = objects.name(number, packed.facts().identity);
+                    state.unneeded_objects.push(name);
+                }
+            }
             let kept = state.files.split_off(&first_kept);
             let removed = std::mem::replace(&mut state.files, kept);
             state.unsynced.retain(|number| *number >= first_kept);
@@ -282,11 +402,34 @@ impl Segments {
         Ok(())
     }
 
-    fn read_state(&self) -> RwLockReadGuard<'_, State> {
+    /// How much is where.
+    pub(crate) fn sizes(&self) -> TierSizes {
+        let state = self.read_state();
+        TierSizes {
+            segments_mapped: state.mappings.len() as u64,
+            segments_on_disk: state.files.len() as u64,
+            segments_in_objects: state.packed.len() as u64,
+            segment_bytes: self.pages_bytes(),
+            object_bytes: state.packed.values().map(|packed| packed.facts().bytes).sum(),
+            decoded_bytes: self.objects.as_ref().map_or(0, Objects::decoded_bytes),
+        }
+    }
+
+    /// Bytes of a segment's pages.
+    pub(super) fn pages_bytes(&self) -> u64 {
+        self.layout.pages_per_segment * self.layout.page_bytes
+    }
+
+    /// Whether all pages of a segment are written: its file does not change any more.
+    pub(super) fn is_complete(&self, state: &State, segment: u64) -> bool {
+        state.pages.contains_key(&((segment + 1) * self.layout.pages_per_segment - 1))
+    }
+
+    pub(super) fn read_state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_state(&self) -> RwLockWriteGuard<'_, State> {
+    pub(super) fn write_state(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -313,7 +456,8 @@ mod tests {
         assert_eq!(segments.numbers(), [0, 1, 2]);
         let again: BTreeMap<u64, PageFacts> = segments.facts_between(4, 9).into_iter().collect();
         drop(segments);
-        let segments = Segments::open(Arc::clone(&fs), "d", LAYOUT, again.clone()).unwrap();
+        let segments =
+            Segments::open(Arc::clone(&fs), "d", LAYOUT, again.clone(), (None, None)).unwrap();
         assert_eq!(segments.numbers(), [1, 2], "of the first no page is wanted");
         assert_eq!(segments.read_page(8).unwrap(), vec![8; 800]);
         assert_eq!(segments.read_page(9).unwrap_err().kind(), ErrorKind::Corruption);
@@ -323,7 +467,7 @@ mod tests {
         drop(segments);
         let other = Layout { engine: 78, ..LAYOUT };
         let wanted: BTreeMap<_, _> = again.into_iter().filter(|(page, _)| *page == 8).collect();
-        let error = Segments::open(fs, "d", other, wanted).err().unwrap();
+        let error = Segments::open(fs, "d", other, wanted, (None, None)).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Corruption);
     }
 }

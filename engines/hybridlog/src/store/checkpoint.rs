@@ -119,6 +119,7 @@ impl Store {
                 let (before, facts) = (job.current, under_way.facts.clone());
                 self.publish(tiers, under_way)?;
                 tiers.cover_unlogged();
+                tiers.migration.note_checkpoint(facts.begin_page, facts.end_page);
                 job.current = number;
                 job.completed += 1;
                 tiers.checkpoints_taken.fetch_add(1, Ordering::Relaxed);

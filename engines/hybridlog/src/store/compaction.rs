@@ -33,7 +33,7 @@ impl Store {
             return Ok(false);
         }
         let page = self.log.begin_page();
-        let bytes = tiers.segments.read_page(page)?;
+        let Some(bytes) = self.page_to_compact(tiers, page)? else { return Ok(false) };
         let (mut at, mut moved_words) = (0, 0);
         while at < bytes.len() {
             let address = LogicalAddress::new(page, at as u64 / 8, tiers.page_words_log2);

@@ -13,6 +13,7 @@
 //! | [`tiers`] | pages on their way to disk and out of memory |
 //! | [`cold`], [`known`] | reading what is not in memory |
 //! | [`compaction`] | compaction of what is on disk |
+//! | [`migrate`] | segments on their way to the object tier |
 //! | [`checkpoint`], [`recovery`] | taking a checkpoint, and beginning from one |
 //!
 //! # Attempts
@@ -32,6 +33,7 @@ mod compaction;
 mod drive;
 mod expiry;
 pub(crate) mod known;
+pub(crate) mod migrate;
 #[cfg(all(test, not(loom)))]
 mod races;
 mod read;

@@ -6,15 +6,19 @@ use std::sync::Arc;
 
 use ferrokit_engine::{Durability, Error, ErrorKind, Op, Result, UnixMillis, WriteBatch};
 use ferrokit_storage::atomic_file::join;
+use ferrokit_storage::object::open_tier;
 use ferrokit_storage::{Appended, Fs, Host, Log, LogConfig, LogPosition, remove_temporary_files};
 
 use super::checkpoint::CheckpointJob;
+use super::migrate::Migration;
 use super::tiers::{Tiers, TiersParts};
 use super::{Intent, Store};
 use crate::address::LogicalAddress;
 use crate::config::HybridLogConfig;
 use crate::disk::checkpoint_file::{self, Current, Facts, Reader};
 use crate::disk::image::load_page;
+use crate::disk::packed::{Packing, read_key};
+use crate::disk::place::{Objects, Places};
 use crate::disk::segment::{self, Layout, Segments};
 use crate::epoch::{Epochs, SLOTS};
 use crate::index::HashIndex;
@@ -91,6 +95,7 @@ impl Store {
             read_cache,
             flushed_page: facts.end_page,
             checkpoints: job,
+            migration: Migration::new(config.tier_limits(), (facts.begin_page, facts.end_page)),
             directory_lock,
         });
         let seed = facts.hash_seed;
@@ -293,8 +298,33 @@ fn begin_from(host: &Host, config: &HybridLogConfig, current: Current) -> Result
         pages_per_segment: facts.pages_per_segment,
         engine: facts.engine,
     };
-    let segments = Segments::open(Arc::clone(fs), directory, layout, facts.pages.clone())?;
+    let tier = open_objects(host, config, layout)?;
+    let segments = Segments::open(Arc::clone(fs), directory, layout, facts.pages.clone(), tier)?;
     Ok(Beginning { facts, table, segments, checkpoint: current.number })
+}
+
+/// The object tier, if there is to be one, and which segments are in it.
+fn open_objects(
+    host: &Host,
+    config: &HybridLogConfig,
+    layout: Layout,
+) -> Result<(Option<Objects>, Option<Places>)> {
+    let (fs, directory) = (&*host.fs, config.directory.as_str());
+    let mut places = Places::read(fs, directory)?;
+    if config.object.is_empty() {
+        return Ok((None, places));
+    }
+    let key = match config.object_key.as_str() {
+        "" => None,
+        path => Some(read_key(fs, path)?),
+    };
+    let packing = Packing::new(config.object_codec, key.as_ref(), layout)?;
+    let tier = open_tier(host, &config.object)?;
+    let store = host.env.random.next_u64();
+    let places_and_store = (&mut places, store);
+    let cache = config.object_cache_bytes();
+    let objects = Objects::open(fs, directory, tier, packing, layout, cache, places_and_store)?;
+    Ok((Some(objects), places))
 }
 
 fn begin_anew(host: &Host, config: &HybridLogConfig) -> Result<Beginning> {
@@ -325,6 +355,7 @@ fn begin_anew(host: &Host, config: &HybridLogConfig) -> Result<Beginning> {
     // What else is there may be a crash's leavings, or all that is left of a damaged directory: it
     // stays until the log has shown which.
     let layout = Layout { page_bytes: config.page_bytes, pages_per_segment, engine };
-    let segments = Segments::new(Arc::clone(fs), directory, layout);
+    let (objects, _) = open_objects(host, config, layout)?;
+    let segments = Segments::new(Arc::clone(fs), directory, layout).with_objects(objects);
     Ok(Beginning { facts, table: Table::new(primaries, 0)?, segments, checkpoint: 0 })
 }

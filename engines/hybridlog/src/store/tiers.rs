@@ -17,6 +17,7 @@ use ferrokit_storage::{DirLock, Host, JobHandle, Notify, Progress};
 use super::Store;
 use super::checkpoint::CheckpointJob;
 use super::expiry::ExpiredKeys;
+use super::migrate::Migration;
 use crate::address::LogicalAddress;
 use crate::config::HybridLogConfig;
 use crate::disk::image::seal_page;
@@ -38,6 +39,7 @@ pub(crate) struct Tiers {
     /// Something that somebody waits for has changed.
     pub(super) progress: Notify,
     pub(super) checkpoints: Mutex<CheckpointJob>,
+    pub(crate) migration: Migration,
     /// Wakes the job; the engine owns the handle.
     job: OnceLock<Weak<JobHandle>>,
     /// Pages before this one are in their segments.
@@ -84,6 +86,7 @@ pub(super) struct TiersParts {
     pub(super) read_cache: Option<ReadCache>,
     pub(super) flushed_page: u64,
     pub(super) checkpoints: CheckpointJob,
+    pub(super) migration: Migration,
     pub(super) directory_lock: Box<dyn DirLock>,
 }
 
@@ -97,6 +100,7 @@ impl Tiers {
             journal: OnceLock::new(),
             progress: Notify::default(),
             checkpoints: Mutex::new(parts.checkpoints),
+            migration: parts.migration,
             job: OnceLock::new(),
             flushed_page: AtomicU64::new(parts.flushed_page),
             wanted_frames: AtomicU64::new(0),
@@ -121,6 +125,11 @@ impl Tiers {
     pub(crate) fn set_job(&self, job: Weak<JobHandle>) {
         // There is one.
         let _ = self.job.set(job);
+    }
+
+    /// Whether segments may leave the local disk.
+    pub(crate) fn has_objects(&self) -> bool {
+        self.segments.objects().is_some()
     }
 
     /// Wakes the job.
@@ -241,6 +250,7 @@ impl Tiers {
             .push("read_cache_hits", count(&self.read_cache_hits.0))
             .push("read_cache_bytes", self.read_cache.as_ref().map_or(0, ReadCache::used_bytes))
             .push("checkpoints", count(&self.checkpoints_taken));
+        self.segments.counts.stats_into(&self.segments.sizes(), stats);
     }
 }
 
@@ -346,10 +356,11 @@ impl Store {
             .and_then(|()| self.move_pages(tiers))
             .and_then(|()| self.grow_if_wanted(tiers))
             .and_then(|()| self.advance_checkpoint(tiers))
-            .and_then(|is_checkpointing| Ok(is_checkpointing | self.collect_expired(tiers)?))
-            .and_then(|has_more| Ok((has_more, self.compact_disk(tiers)?)));
+            .and_then(|is_busy| Ok(self.collect_expired(tiers)? | is_busy))
+            .and_then(|is_busy| Ok(self.move_segments(tiers)? | is_busy))
+            .and_then(|is_busy| Ok(self.compact_disk(tiers)? | is_busy));
         let progress = match step {
-            Ok((false, false)) => Progress::Idle,
+            Ok(false) => Progress::Idle,
             Ok(_) => Progress::More,
             Err(error) => {
                 tracing::warn!(%error, "pages are not moved to disk; it is tried again");

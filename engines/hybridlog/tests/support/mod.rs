@@ -20,6 +20,7 @@ pub(crate) fn config() -> HybridLogConfig {
         log_segment_bytes: 64 << 10,
         garbage_percent: 30,
         keyspaces: 4,
+        mapped_bytes: 0,
         ..HybridLogConfig::default()
     }
 }
