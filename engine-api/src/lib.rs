@@ -49,7 +49,7 @@ pub use entry::{Entry, KeyspaceId, Sequence, UnixMillis, Update};
 pub use env::{Clock, Env, ExpiryClock, Random, Spawner, Timer};
 pub use error::{Advice, Error, ErrorKind, Result};
 pub use ext::KvEngineExt;
-pub use op::{Op, block_on, may_block};
+pub use op::{Op, WaitsAlone, block_on, may_block};
 pub use options::{
     CommitTicket, Completion, Durability, KeyspaceLen, ReadOptions, Seen, WriteOptions, Written,
 };

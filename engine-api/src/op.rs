@@ -10,6 +10,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -101,14 +102,20 @@ thread_local! {
     static WAITS_ALONE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// While it lives, this thread waits for one operation alone.
-struct WaitsAlone {
+/// While it lives, the thread waits for one operation alone, and [`may_block`] says so.
+/// [`Op::wait`] has one; others who poll a single future on a thread of their own may have one too.
+#[derive(Debug)]
+pub struct WaitsAlone {
     before: bool,
+    /// It belongs to its thread.
+    not_send: PhantomData<*const ()>,
 }
 
 impl WaitsAlone {
-    fn begin() -> Self {
-        Self { before: WAITS_ALONE.replace(true) }
+    /// From now on, until it is dropped.
+    #[must_use = "it ends as it is dropped"]
+    pub fn begin() -> Self {
+        Self { before: WAITS_ALONE.replace(true), not_send: PhantomData }
     }
 }
 
@@ -118,9 +125,9 @@ impl Drop for WaitsAlone {
     }
 }
 
-/// Whether the calling thread does nothing but [wait](Op::wait) for the operation that asks: then
-/// its future may as well block the thread, which saves the ways to another one and back. On an
-/// executor's threads the answer is `false`.
+/// Whether the calling thread [waits](WaitsAlone) for the operation that asks and does nothing else:
+/// then its future may as well block the thread, which saves the ways to another one and back. On
+/// an executor's threads the answer is `false`.
 pub fn may_block() -> bool {
     WAITS_ALONE.get()
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use ferrokit_engine::{Durability, Error, Result, WriteOptions, block_on};
+use ferrokit_engine::{Durability, Error, Result, WaitsAlone, WriteOptions, block_on};
 
 use super::operation::{KEYSPACE, Room};
 use super::{Run, Timed};
@@ -50,6 +50,8 @@ impl Waiting {
     fn wait<F: Future>(&self, future: F) -> F::Output {
         let mut context = Context::from_waker(&self.0);
         let mut future = pin!(future);
+        // As who calls `Op::wait`.
+        let _alone = WaitsAlone::begin();
         loop {
             if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
                 return output;

@@ -11,6 +11,10 @@ use crate::log::RESERVED_FRAMES;
 const MIN_FRAMES: u64 = 8;
 const MIN_PAGE_BYTES: u64 = 4 << 10;
 const MAX_PAGE_BYTES: u64 = 64 << 20;
+/// Pages that a new directory's memory is divided into, as far as their size allows.
+const DEFAULT_PAGES: u64 = 128;
+const DEFAULT_PAGE_BYTES_MIN: u64 = 64 << 10;
+const DEFAULT_PAGE_BYTES_MAX: u64 = 4 << 20;
 const MAX_MEMORY_BYTES: u64 = 1 << 46;
 const BUCKET_BYTES: u64 = 64;
 const MAX_BUCKETS: u64 = 1 << 32;
@@ -39,7 +43,8 @@ pub struct HybridLogConfig {
     /// other two, but for a quarter. A multiple of `page`, at least eight of them.
     pub memory_bytes: u64,
     /// `page`: bytes of a page, a power of two from 4 KiB to 64 MiB. A key and its value take at
-    /// most half a page.
+    /// most half a page. 0, and where a URL names none: as the directory has it; for a new one a
+    /// 128th of `memory`, from 64 KiB to 4 MiB; in memory only, 4 MiB.
     pub page_bytes: u64,
     /// `index`: bytes of hash buckets at first, a power of two of at least 64.
     pub index_bytes: u64,
@@ -85,13 +90,13 @@ pub struct HybridLogConfig {
 }
 
 impl Default for HybridLogConfig {
-    /// 1 GiB of pages of 4 MiB, an index of 1 MiB to 512 MiB, 25 % slack, 50 % garbage, 1024
+    /// 1 GiB in pages of 4 MiB, an index of 1 MiB to 512 MiB, 25 % slack, 50 % garbage, 1024
     /// keyspaces; in memory only (with a directory, a quarter of the memory may become read cache,
     /// segments of 64 MiB, and a checkpoint for each 256 MiB of the log).
     fn default() -> Self {
         Self {
             memory_bytes: 1 << 30,
-            page_bytes: 4 << 20,
+            page_bytes: 0,
             index_bytes: 1 << 20,
             index_bytes_max: 512 << 20,
             slack_percent: 25,
@@ -183,11 +188,28 @@ impl HybridLogConfig {
         require(self.disk_bytes != u64::MAX, "disk: with object, how much stays on the local disk")
     }
 
+    /// With the size of pages chosen, if it is not named; `known` is that of the directory's data.
+    #[must_use]
+    pub(crate) fn with_pages(mut self, known: Option<u64>) -> Self {
+        if self.page_bytes == 0 {
+            let part = 1 << (self.memory_bytes / DEFAULT_PAGES).max(1).ilog2();
+            self.page_bytes = match known {
+                Some(bytes) => bytes,
+                None if self.directory.is_empty() => DEFAULT_PAGE_BYTES_MAX,
+                None => part.clamp(DEFAULT_PAGE_BYTES_MIN, DEFAULT_PAGE_BYTES_MAX),
+            };
+        }
+        self
+    }
+
     /// Refuses sizes out of range.
     ///
     /// # Errors
     /// `InvalidArgument`, naming the option.
     pub fn check(&self) -> Result<()> {
+        if self.page_bytes == 0 {
+            return self.clone().with_pages(None).check();
+        }
         require(
             self.page_bytes.is_power_of_two()
                 && (MIN_PAGE_BYTES..=MAX_PAGE_BYTES).contains(&self.page_bytes),
@@ -384,6 +406,24 @@ mod tests {
         let config = from("hybridlog:./data?mapped=0").unwrap();
         assert_eq!(config.tiers(), [Tier::Memory, Tier::Disk]);
         assert_eq!(from("hybridlog:").unwrap().tiers(), [Tier::Memory]);
+    }
+
+    #[test]
+    fn pages_are_as_the_directory_has_them_or_in_proportion_to_the_memory() {
+        for (url, known, expected) in [
+            ("hybridlog:", None, 4 << 20),
+            ("hybridlog:?memory=64MiB", None, 4 << 20),
+            ("hybridlog:d?memory=64MiB", None, 512 << 10),
+            ("hybridlog:d?memory=65MiB", None, 512 << 10),
+            ("hybridlog:d?memory=1MiB", None, 64 << 10),
+            ("hybridlog:d?memory=1GiB", None, 4 << 20),
+            ("hybridlog:d?memory=1GiB", Some(64 << 10), 64 << 10),
+            ("hybridlog:d?memory=1GiB&page=1MiB", Some(64 << 10), 1 << 20),
+        ] {
+            let config = from(url).unwrap().with_pages(known);
+            assert_eq!(config.page_bytes, expected, "{url}");
+            assert!(config.check().is_ok());
+        }
     }
 
     #[test]

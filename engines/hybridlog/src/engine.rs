@@ -40,9 +40,13 @@ impl HybridLogEngine {
     /// `VersionTooNew`, `Io`.
     pub fn open(host: &Host, config: HybridLogConfig) -> Result<Arc<Self>> {
         config.check()?;
-        let is_durable = !config.directory.is_empty();
-        let store =
-            if is_durable { Store::open(host, &config)? } else { Store::new(&host.env, &config)? };
+        let (store, config) = match config.directory.is_empty() {
+            true => {
+                let config = config.with_pages(None);
+                (Store::new(&host.env, &config)?, config)
+            }
+            false => Store::open(host, &config)?,
+        };
         let store = Arc::new(store);
         let maintained: Weak<Store> = Arc::downgrade(&store);
         let job = move || {

@@ -283,7 +283,10 @@ mod tests {
                 let (cache, hits) = (&cache, &hits);
                 scope.spawn(move || {
                     for turn in 0..50_000_u64 {
-                        let number = (turn * 7 + thread * 13) % 100 + 1;
+                        // Some are asked for all the time, and hit; others push each other out.
+                        let is_hot = turn % 2 == 0;
+                        let number = if is_hot { turn % 10 } else { (turn + thread * 13) % 100 };
+                        let number = number + 1;
                         match value_of(cache, number) {
                             Some(found) => {
                                 assert_eq!(found, value(number));

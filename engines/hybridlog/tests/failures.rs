@@ -342,3 +342,38 @@ fn what_was_written_at_the_limit_of_the_index_is_opened() {
         }
     }
 }
+
+#[test]
+fn pages_are_as_they_were_whatever_the_memory() {
+    let machine = SimMachine::new(9);
+    let host = machine.host();
+    let open = |memory_bytes| {
+        let segment_bytes = 64 << 20;
+        let config = HybridLogConfig { memory_bytes, page_bytes: 0, segment_bytes, ..config() };
+        HybridLogEngine::open(&host, config)
+    };
+    let engine = open(64 << 20).unwrap();
+    let long = vec![7; 200 << 10];
+    host.wait(engine.put(KS, b"long", &long, None, &OS)).unwrap();
+    drop(engine);
+    // Nothing but the log tells, and it has what does not fit.
+    let error = open(1 << 20).err().unwrap();
+    assert!(error.to_string().contains("larger pages"), "{error}");
+    let engine = open(64 << 20).unwrap();
+    host.wait(engine.close()).unwrap();
+    drop(engine);
+    for memory_bytes in [4 << 20, 1 << 30] {
+        let engine = open(memory_bytes).unwrap();
+        assert_eq!(host.wait(engine.get(KS, b"long")).unwrap(), Some(long.clone()));
+        host.wait(engine.close()).unwrap();
+        drop(engine);
+    }
+    let named = HybridLogConfig {
+        memory_bytes: 64 << 20,
+        page_bytes: 64 << 10,
+        segment_bytes: 64 << 20,
+        ..config()
+    };
+    let error = HybridLogEngine::open(&host, named).err().unwrap();
+    assert!(error.to_string().contains("was written with"), "{error}");
+}

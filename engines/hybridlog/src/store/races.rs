@@ -47,7 +47,7 @@ fn config() -> HybridLogConfig {
 
 /// A store in whose oldest page, on disk, "the key" lies; that page is to be compacted.
 fn with_a_cold_key(machine: &SimMachine) -> Store {
-    let store = Store::open(&machine.host(), &config()).unwrap();
+    let store = Store::open(&machine.host(), &config()).unwrap().0;
     store.put(Intent::plain(KS, b"the key"), b"value", None).wait().unwrap();
     for n in 0..4000_u32 {
         let _ = store.tend();
@@ -120,7 +120,7 @@ fn a_write_that_fails_does_not_let_compaction_drop_what_lives() {
 fn a_sweep_waits_for_the_exchange_it_saw() {
     let machine = SimMachine::new(1);
     let config = HybridLogConfig { index_bytes: 64, ..config() };
-    let store = Store::open(&machine.host(), &config).unwrap();
+    let store = Store::open(&machine.host(), &config).unwrap().0;
     store.put(Intent::plain(KS, b"the key"), b"value", None).wait().unwrap();
     let swap = store.swap_keyspaces(KS, KeyspaceId(1), Durability::Synced).unwrap();
     assert!(swap.synced > 0);

@@ -384,6 +384,7 @@ mod tests {
     fn a_clear_that_waits_makes_nobody_see_a_key_twice() {
         let machine = SimMachine::new(1);
         let config = HybridLogConfig { memory_bytes: 64 << 20, ..HybridLogConfig::default() };
+        let config = config.with_pages(None);
         let store = Store::new(&machine.host().env, &config).unwrap();
         let keyspace = KeyspaceId(0);
         // So much that it is read under latches, one after the other.

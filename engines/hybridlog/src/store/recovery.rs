@@ -32,11 +32,15 @@ use crate::read_cache::ReadCache;
 
 /// The directory of the log in that of the engine.
 const LOG_DIRECTORY: &str = "log";
+/// Bytes of a record beside key and value.
+const RECORD_SPARE_BYTES: usize = 64;
 /// What the log may take beyond a batch's own bytes.
 const LOG_RECORD_SPARE_BYTES: usize = 4096;
 
 /// What a directory begins with.
 struct Beginning {
+    /// With the size of pages that it has.
+    config: HybridLogConfig,
     facts: Facts,
     table: Table,
     segments: Segments,
@@ -45,12 +49,13 @@ struct Beginning {
 }
 
 impl Store {
-    /// Opens the store in the configured directory, or begins one. Blocks.
+    /// Opens the store in the configured directory, or begins one; with it the configuration as it
+    /// came to be. Blocks.
     ///
     /// # Errors
     /// `Locked`, `Corruption`, `VersionTooNew`, `InvalidArgument` for a page size it was not made
     /// with or fewer keyspaces than it has, `Io`, `OutOfSpace`.
-    pub(crate) fn open(host: &Host, config: &HybridLogConfig) -> Result<Self> {
+    pub(crate) fn open(host: &Host, config: &HybridLogConfig) -> Result<(Self, HybridLogConfig)> {
         let fs = &host.fs;
         let directory = config.directory.as_str();
         fs.create_dir_all(directory)?;
@@ -60,7 +65,8 @@ impl Store {
             Some(current) => begin_from(host, config, current)?,
             None => begin_anew(host, config)?,
         };
-        let Beginning { facts, table, segments, checkpoint } = beginning;
+        let Beginning { config, facts, table, segments, checkpoint } = beginning;
+        let config = &config;
         let epochs = Arc::new(Epochs::new(SLOTS));
         // A quarter of the frames is for what comes.
         let frames = config.frames_beside(table.bytes()) as u64;
@@ -119,7 +125,7 @@ impl Store {
             // Nobody else has the store yet.
             let _ = tiers.journal.set(journal);
         }
-        Ok(store)
+        Ok((store, config.clone()))
     }
 
     /// Brings pages back into memory.
@@ -220,6 +226,16 @@ impl Store {
             durability: Durability::Memory,
             reports_existed: false,
         };
+        for change in changes {
+            if let Change::Put { key, value, .. } = change
+                && key.len() + value.len() + RECORD_SPARE_BYTES > self.log.page_words() * 8 / 2
+            {
+                return Err(Error::invalid(
+                    "hybridlog.open",
+                    "page: the log has records for larger pages than these",
+                ));
+            }
+        }
         if let [change] = changes {
             return match *change {
                 Change::Put { keyspace, key, value, expire_at } => {
@@ -269,6 +285,8 @@ fn has_data(fs: &Arc<dyn Fs>, directory: &str) -> Result<bool> {
 fn begin_from(host: &Host, config: &HybridLogConfig, current: Current) -> Result<Beginning> {
     let (fs, directory) = (&host.fs, config.directory.as_str());
     let (facts, mut reader) = Reader::open(&**fs, directory, current)?;
+    let config = config.clone().with_pages(Some(facts.page_bytes));
+    config.check()?;
     if facts.page_bytes != config.page_bytes {
         let message = format!("page: the data was written with {}", facts.page_bytes);
         return Err(Error::invalid("hybridlog.open", message).with_file(directory));
@@ -298,9 +316,10 @@ fn begin_from(host: &Host, config: &HybridLogConfig, current: Current) -> Result
         pages_per_segment: facts.pages_per_segment,
         engine: facts.engine,
     };
-    let tier = open_objects(host, config, layout)?;
+    let tier = open_objects(host, &config, layout)?;
     let segments = Segments::open(Arc::clone(fs), directory, layout, facts.pages.clone(), tier)?;
-    Ok(Beginning { facts, table, segments, checkpoint: current.number })
+    let checkpoint = current.number;
+    Ok(Beginning { config, facts, table, segments, checkpoint })
 }
 
 /// The object tier, if there is to be one, and which segments are in it.
@@ -328,6 +347,7 @@ fn open_objects(
 }
 
 fn begin_anew(host: &Host, config: &HybridLogConfig) -> Result<Beginning> {
+    let config = config.clone().with_pages(None);
     let (fs, directory) = (&host.fs, config.directory.as_str());
     let engine = host.env.random.next_u64();
     let (primaries, primaries_max) = config.buckets();
@@ -355,7 +375,7 @@ fn begin_anew(host: &Host, config: &HybridLogConfig) -> Result<Beginning> {
     // What else is there may be a crash's leavings, or all that is left of a damaged directory: it
     // stays until the log has shown which.
     let layout = Layout { page_bytes: config.page_bytes, pages_per_segment, engine };
-    let (objects, _) = open_objects(host, config, layout)?;
+    let (objects, _) = open_objects(host, &config, layout)?;
     let segments = Segments::new(Arc::clone(fs), directory, layout).with_objects(objects);
-    Ok(Beginning { facts, table: Table::new(primaries, 0)?, segments, checkpoint: 0 })
+    Ok(Beginning { config, facts, table: Table::new(primaries, 0)?, segments, checkpoint: 0 })
 }
