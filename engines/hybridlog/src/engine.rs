@@ -256,7 +256,7 @@ fn capabilities(config: &HybridLogConfig) -> Capabilities {
         engine: "hybridlog",
         ordered: false,
         snapshots: false,
-        checkpoint: false,
+        checkpoint: is_durable,
         changes: is_durable,
         transactions: None,
         sequence_numbers: false,
@@ -524,7 +524,7 @@ impl KvEngine for HybridLogEngine {
     }
 
     fn as_checkpoint(&self) -> Option<&dyn Checkpoint> {
-        None
+        self.capabilities.checkpoint.then_some(self)
     }
 
     fn as_changes(&self) -> Option<&dyn Changes> {

@@ -156,13 +156,21 @@ struct Listeners {
     feeds: AtomicU64,
 }
 
+/// As long as it lives every write is logged.
+pub(crate) struct AllHold(Arc<Listeners>);
+
+impl Drop for AllHold {
+    fn drop(&mut self) {
+        self.0.all.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// As long as it lives every write is logged, and that keys expired.
-pub(crate) struct FeedHold(Arc<Listeners>);
+pub(crate) struct FeedHold(AllHold);
 
 impl Drop for FeedHold {
     fn drop(&mut self) {
-        self.0.feeds.fetch_sub(1, Ordering::SeqCst);
-        self.0.all.fetch_sub(1, Ordering::SeqCst);
+        self.0.0.feeds.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -213,21 +221,16 @@ impl Journal {
         durability > Durability::Memory || self.listeners.all.load(Ordering::Acquire) != 0
     }
 
-    /// From now on, or no longer, every write is logged. The caller sees to it that no write is
-    /// under way that began before.
-    pub(crate) fn log_all(&self, is_on: bool) {
-        if is_on {
-            self.listeners.all.fetch_add(1, Ordering::SeqCst);
-        } else {
-            self.listeners.all.fetch_sub(1, Ordering::SeqCst);
-        }
+    /// Logs every write from now on. The caller sees to it that no write is under way.
+    pub(crate) fn hold_all(&self) -> AllHold {
+        self.listeners.all.fetch_add(1, Ordering::SeqCst);
+        AllHold(Arc::clone(&self.listeners))
     }
 
-    /// Logs every write from now on, for a feed. The caller sees to it that no write is under way.
+    /// As [`hold_all`](Self::hold_all), for a feed: what expires is logged, too.
     pub(crate) fn hold_feed(&self) -> FeedHold {
-        self.listeners.all.fetch_add(1, Ordering::SeqCst);
         self.listeners.feeds.fetch_add(1, Ordering::SeqCst);
-        FeedHold(Arc::clone(&self.listeners))
+        FeedHold(self.hold_all())
     }
 
     /// Whether there are change feeds.

@@ -1,47 +1,61 @@
-//! A checkpoint's file: the index and the bounds of the log at one moment.
+//! A checkpoint's files: the facts about the log at one moment, and the index.
 //!
 //! ```text
-//! checkpoint-<number in hex>:  magic(8) format(4) zero(4) index-chunk* facts-chunk*
-//! chunk   = len(4) checksum(8) bytes
-//! CURRENT = name of the checkpoint in force, offset of its facts, checksum: one line of text
+//! checkpoint-<number in hex>:  facts, and in a backup the records of the Log that are to be replayed
+//! index-<number in hex>:       engine, primary buckets, overflow buckets in use, those that
+//!                              operations took; then the words of all buckets
+//! CURRENT = name of the checkpoint in force, checksum: one line of text
 //! ```
-//! The words of the index come first: the facts are only known when they are written. A file that
-//! `CURRENT` does not name is left from a crash.
+//! Both are files of [`chunks`](super::chunks). A file that neither `CURRENT` nor the checkpoint it
+//! names has the name of is left from a crash.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use ferrokit_engine::{Error, ErrorKind, Result, UnixMillis};
 use ferrokit_storage::atomic_file::{join, read_file};
-use ferrokit_storage::{File, Fs, LogPosition, OpenMode};
+use ferrokit_storage::{Fs, LogPosition};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::chunks::{Reader, Writer};
 use super::image::PageFacts;
 use crate::index::entry::TagBits;
 
-const MAGIC: &[u8; 8] = b"FKHLCKPT";
-const FORMAT: u32 = 1;
-const HEADER_BYTES: usize = 16;
-const CHUNK_HEADER_BYTES: usize = 12;
-/// Bytes of a full chunk.
-const CHUNK_BYTES: usize = 1 << 20;
-const PREFIX: &str = "checkpoint-";
+const CHECKPOINT_MAGIC: &[u8; 8] = b"FKHLCKPT";
+const INDEX_MAGIC: &[u8; 8] = b"FKHLINDX";
+const CHECKPOINT_PREFIX: &str = "checkpoint-";
+const INDEX_PREFIX: &str = "index-";
 /// The file that names the checkpoint in force.
 pub(crate) const CURRENT: &str = "CURRENT";
 const CURRENT_BYTES_MAX: usize = 128;
 /// Numbers among the facts that are there once.
-const NUMBERS: usize = 16;
+const NUMBERS: usize = 17;
 /// Tells the byte order of the machine that wrote it.
 const BYTE_ORDER: u64 = 0x0102_0304_0506_0708;
+/// Stands behind the last record to be replayed, in the place of a length.
+const NO_RECORD: u64 = u64::MAX;
 
 /// The name of a checkpoint's file.
 pub(crate) fn file_name(number: u64) -> String {
-    format!("{PREFIX}{number:016x}")
+    format!("{CHECKPOINT_PREFIX}{number:016x}")
+}
+
+/// The name of the file of an index.
+pub(crate) fn index_name(number: u64) -> String {
+    format!("{INDEX_PREFIX}{number:016x}")
 }
 
 /// The checkpoint a file name belongs to.
 pub(crate) fn number_of(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix(PREFIX)?;
+    number_behind(CHECKPOINT_PREFIX, name)
+}
+
+/// The index a file name belongs to.
+pub(crate) fn index_of(name: &str) -> Option<u64> {
+    number_behind(INDEX_PREFIX, name)
+}
+
+fn number_behind(prefix: &str, name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(prefix)?;
     (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok()).flatten()
 }
 
@@ -71,35 +85,55 @@ pub(crate) struct Facts {
     pub(crate) spaces: Vec<(u64, u64)>,
     /// The pages, from `begin_page` on.
     pub(crate) pages: BTreeMap<u64, PageFacts>,
-    /// Primary buckets of the index, overflow buckets in use, and those that operations took.
-    pub(crate) primaries: u64,
-    pub(crate) overflow_used: u64,
-    pub(crate) overflow_operations: u64,
     /// Words of records that are taken for dead.
     pub(crate) dead_words: u64,
     /// Pages before this one hold records of keyspaces that were cleared since.
     pub(crate) collect_before_page: u64,
+    /// The number of the index it begins from: its own if that was written with it.
+    pub(crate) index: u64,
+    /// Every record linked since that index was copied, or meanwhile, is in this page or a later one.
+    pub(crate) scan_from: u64,
+    /// Whether there may be records with an expiry.
+    pub(crate) has_expiries: bool,
+    /// Whether records of the Log up to `replay_from` follow the facts: it is a backup.
+    pub(crate) has_records: bool,
 }
 
 impl Facts {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256 + self.spaces.len() * 16 + self.pages.len() * 16);
-        let mut push = |number: u64| out.extend_from_slice(&number.to_le_bytes());
-        push(u64::from_le_bytes(BYTE_ORDER.to_ne_bytes()));
+    /// Begins the file of checkpoint `number` with these facts.
+    ///
+    /// # Errors
+    /// `Io`, `OutOfSpace`.
+    pub(crate) fn write(&self, fs: &dyn Fs, directory: &str, number: u64) -> Result<Writer> {
+        let path = join(directory, &file_name(number));
+        let mut writer = Writer::create(fs, &path, CHECKPOINT_MAGIC)?;
+        writer.words(std::iter::once(BYTE_ORDER))?;
         for number in self.numbers() {
-            push(number);
+            writer.number(number)?;
         }
-        push(self.spaces.len() as u64);
+        writer.number(self.spaces.len() as u64)?;
         for (id, entries) in &self.spaces {
-            push(*id);
-            push(*entries);
+            writer.number(*id)?;
+            writer.number(*entries)?;
         }
-        push(self.pages.len() as u64);
+        writer.number(self.pages.len() as u64)?;
         for (page, facts) in &self.pages {
-            push(*page);
-            push(u64::from(facts.used_bytes) << 32 | u64::from(facts.checksum));
+            writer.number(*page)?;
+            writer.number(u64::from(facts.used_bytes) << 32 | u64::from(facts.checksum))?;
         }
-        out
+        Ok(writer)
+    }
+
+    /// Opens the file of a checkpoint and reads its facts; the records to be replayed come next.
+    ///
+    /// # Errors
+    /// `Corruption`, `VersionTooNew`, `Unsupported`, `Io`.
+    pub(crate) fn open(fs: &dyn Fs, directory: &str, number: u64) -> Result<(Self, Records)> {
+        let path = join(directory, &file_name(number));
+        let mut reader = Reader::open(fs, &path, CHECKPOINT_MAGIC)?;
+        let facts = Self::read(&mut reader)?;
+        let has_more = facts.has_records;
+        Ok((facts, Records { reader, has_more }))
     }
 
     fn numbers(&self) -> [u64; NUMBERS] {
@@ -115,16 +149,17 @@ impl Facts {
             self.log_end.0,
             self.time.0,
             self.next_space,
-            self.primaries,
-            self.overflow_used,
-            self.overflow_operations,
             self.dead_words,
             self.collect_before_page,
+            self.index,
+            self.scan_from,
+            u64::from(self.has_expiries),
+            u64::from(self.has_records),
         ]
     }
 
     fn read(reader: &mut Reader) -> Result<Self> {
-        if reader.u64()? != u64::from_le_bytes(BYTE_ORDER.to_ne_bytes()) {
+        if reader.word()? != BYTE_ORDER {
             return Err(Error::unsupported(
                 "hybridlog.open",
                 "the data was written by a machine of another byte order",
@@ -132,7 +167,7 @@ impl Facts {
         }
         let mut numbers = [0; NUMBERS];
         for number in &mut numbers {
-            *number = reader.u64()?;
+            *number = reader.number()?;
         }
         let [
             engine,
@@ -146,21 +181,22 @@ impl Facts {
             log_end,
             time,
             next_space,
-            primaries,
-            overflow_used,
-            overflow_operations,
             dead_words,
             collect_before_page,
+            index,
+            scan_from,
+            has_expiries,
+            has_records,
         ] = numbers;
-        let count = reader.u64()?;
+        let count = reader.number()?;
         let mut spaces = Vec::new();
         for _ in 0..count {
-            spaces.push((reader.u64()?, reader.u64()?));
+            spaces.push((reader.number()?, reader.number()?));
         }
-        let count = reader.u64()?;
+        let count = reader.number()?;
         let mut pages = BTreeMap::new();
         for _ in 0..count {
-            let (page, facts) = (reader.u64()?, reader.u64()?);
+            let (page, facts) = (reader.number()?, reader.number()?);
             let facts = PageFacts { used_bytes: (facts >> 32) as u32, checksum: facts as u32 };
             pages.insert(page, facts);
         }
@@ -180,203 +216,114 @@ impl Facts {
             next_space,
             spaces,
             pages,
-            primaries,
-            overflow_used,
-            overflow_operations,
             dead_words,
             collect_before_page,
+            index,
+            scan_from,
+            has_expiries: has_expiries != 0,
+            has_records: has_records != 0,
         };
-        let is_sound = facts.primaries.is_power_of_two()
-            && facts.primaries <= 1 << 32
-            && facts.overflow_used <= 1 << 28
-            && facts.page_bytes.is_power_of_two()
+        let is_sound = facts.page_bytes.is_power_of_two()
             && facts.pages_per_segment > 0
             && facts.begin_page > 0
             && facts.begin_page <= facts.end_page
+            && facts.scan_from <= facts.end_page
+            && has_expiries <= 1
+            && has_records <= 1
             && facts.pages.keys().copied().eq(facts.begin_page..facts.end_page)
             && facts.pages.values().all(|page| u64::from(page.used_bytes) <= facts.page_bytes);
         if is_sound { Ok(facts) } else { Err(reader.corruption("facts out of range")) }
     }
 }
 
-/// Writes a checkpoint's file. Blocks.
-pub(crate) struct Writer {
-    file: Arc<dyn File>,
-    offset: u64,
-    chunk: Vec<u8>,
+/// Adds a record of the Log to a backup.
+///
+/// # Errors
+/// `Io`, `OutOfSpace`.
+pub(crate) fn add_record(writer: &mut Writer, record: &[u8]) -> Result<()> {
+    writer.blob(record)
 }
 
-impl Writer {
-    /// Begins the file of checkpoint `number`.
-    ///
-    /// # Errors
-    /// `Io`, `OutOfSpace`.
-    pub(crate) fn create(fs: &dyn Fs, directory: &str, number: u64) -> Result<Self> {
-        let path = join(directory, &file_name(number));
-        if fs.exists(&path)? {
-            fs.remove_file(&path)?;
-        }
-        let file = fs.open(&path, OpenMode::CreateNew)?;
-        let mut header = MAGIC.to_vec();
-        header.extend_from_slice(&FORMAT.to_le_bytes());
-        header.extend_from_slice(&[0; 4]);
-        file.write_at(0, header).wait()?;
-        Ok(Self { file, offset: HEADER_BYTES as u64, chunk: Vec::new() })
-    }
-
-    fn bytes(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            let (part, rest) = bytes.split_at(bytes.len().min(CHUNK_BYTES - self.chunk.len()));
-            self.chunk.extend_from_slice(part);
-            bytes = rest;
-            if self.chunk.len() == CHUNK_BYTES {
-                self.flush()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        let chunk = std::mem::take(&mut self.chunk);
-        let mut out = Vec::with_capacity(CHUNK_HEADER_BYTES + chunk.len());
-        out.extend_from_slice(&(chunk.len() as u32).to_le_bytes());
-        out.extend_from_slice(&xxh3_64_with_seed(&chunk, self.offset).to_le_bytes());
-        out.extend_from_slice(&chunk);
-        let len = out.len() as u64;
-        self.file.write_at(self.offset, out).wait()?;
-        self.offset += len;
-        Ok(())
-    }
-
-    /// Adds words of the index.
-    ///
-    /// # Errors
-    /// `Io`, `OutOfSpace`.
-    pub(crate) fn words(&mut self, words: impl Iterator<Item = u64>) -> Result<()> {
-        for word in words {
-            self.bytes(&word.to_ne_bytes())?;
-        }
-        Ok(())
-    }
-
-    /// Adds the facts. Answers where they are, and the file, which is yet to be synced.
-    ///
-    /// # Errors
-    /// `Io`, `OutOfSpace`.
-    pub(crate) fn finish(mut self, facts: &Facts) -> Result<(u64, Arc<dyn File>)> {
-        if !self.chunk.is_empty() {
-            self.flush()?;
-        }
-        let facts_offset = self.offset;
-        self.bytes(&facts.encode())?;
-        if !self.chunk.is_empty() {
-            self.flush()?;
-        }
-        Ok((facts_offset, self.file))
-    }
+/// Ends the records of a backup.
+///
+/// # Errors
+/// `Io`, `OutOfSpace`.
+pub(crate) fn end_records(writer: &mut Writer) -> Result<()> {
+    writer.number(NO_RECORD)
 }
 
-/// Reads a checkpoint's file. Blocks.
-pub(crate) struct Reader {
-    file: Arc<dyn File>,
-    path: String,
-    offset: u64,
-    chunk: Vec<u8>,
-    at: usize,
+/// The records of a backup, one after the other. Blocks.
+pub(crate) struct Records {
+    reader: Reader,
+    has_more: bool,
 }
 
-impl Reader {
-    /// Opens the file of a checkpoint and reads its facts; the words of the index come next.
-    ///
-    /// # Errors
-    /// `Corruption`, `VersionTooNew`, `Io`.
-    pub(crate) fn open(fs: &dyn Fs, directory: &str, current: Current) -> Result<(Facts, Self)> {
-        let path = join(directory, &file_name(current.number));
-        let corrupt = |what| Error::corruption("hybridlog.open", what, &path, 0);
-        let file = fs.open(&path, OpenMode::Read).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => corrupt("the checkpoint is missing"),
-            _ => error,
-        })?;
-        if file.len()? < HEADER_BYTES as u64 {
-            return Err(corrupt("a checkpoint without its header"));
-        }
-        let header = file.read_at(0, HEADER_BYTES).wait()?;
-        if header.get(..8) != Some(MAGIC) {
-            return Err(corrupt("not a checkpoint"));
-        }
-        let mut format = [0; 4];
-        format.copy_from_slice(&header[8..12]);
-        match u32::from_le_bytes(format) {
-            FORMAT => {}
-            newer if newer > FORMAT => {
-                return Err(Error::new(
-                    ErrorKind::VersionTooNew,
-                    "hybridlog.open",
-                    "the checkpoint was written by a newer version",
-                ));
-            }
-            _ => return Err(corrupt("a checkpoint of an unknown format")),
-        }
-        let mut reader =
-            Self { file, path, offset: current.facts_offset, chunk: Vec::new(), at: 0 };
-        let facts = Facts::read(&mut reader)?;
-        (reader.offset, reader.at) = (HEADER_BYTES as u64, 0);
-        reader.chunk.clear();
-        Ok((facts, reader))
-    }
-
-    /// The error of damage in the file.
-    pub(crate) fn corruption(&self, what: &'static str) -> Error {
-        Error::corruption("hybridlog.open", what, &self.path, self.offset)
-    }
-
-    fn next_chunk(&mut self) -> Result<()> {
-        let left = self.file.len()?.saturating_sub(self.offset);
-        if left < CHUNK_HEADER_BYTES as u64 {
-            return Err(self.corruption("the checkpoint ends too early"));
-        }
-        let header = self.file.read_at(self.offset, CHUNK_HEADER_BYTES).wait()?;
-        let (mut len, mut checksum) = ([0; 4], [0; 8]);
-        len.copy_from_slice(&header[..4]);
-        checksum.copy_from_slice(&header[4..]);
-        let len = u32::from_le_bytes(len) as usize;
-        if len == 0 || len > CHUNK_BYTES || (len + CHUNK_HEADER_BYTES) as u64 > left {
-            return Err(self.corruption("a chunk of a wrong length"));
-        }
-        let at = self.offset + CHUNK_HEADER_BYTES as u64;
-        self.chunk = self.file.read_at(at, len).wait()?;
-        if xxh3_64_with_seed(&self.chunk, self.offset) != u64::from_le_bytes(checksum) {
-            return Err(self.corruption("a chunk does not match its checksum"));
-        }
-        self.offset = at + len as u64;
-        self.at = 0;
-        Ok(())
-    }
-
-    fn word(&mut self) -> Result<[u8; 8]> {
-        let mut word = [0; 8];
-        if self.at == self.chunk.len() {
-            self.next_chunk()?;
-        }
-        match self.chunk.get(self.at..self.at + 8) {
-            Some(bytes) => word.copy_from_slice(bytes),
-            // Everything is words, and so is a chunk.
-            None => return Err(self.corruption("a chunk of a wrong length")),
-        }
-        self.at += 8;
-        Ok(word)
-    }
-
-    fn u64(&mut self) -> Result<u64> {
-        Ok(u64::from_le_bytes(self.word()?))
-    }
-
-    /// The next word of the index.
+impl Records {
+    /// The next one, of at most so many bytes, into `out`; `false` behind the last.
     ///
     /// # Errors
     /// `Corruption`, `Io`.
-    pub(crate) fn index_word(&mut self) -> Result<u64> {
-        Ok(u64::from_ne_bytes(self.word()?))
+    pub(crate) fn next(&mut self, most: usize, out: &mut Vec<u8>) -> Result<bool> {
+        if self.has_more {
+            self.has_more = self.reader.blob(most, out)?;
+        }
+        Ok(self.has_more)
+    }
+}
+
+/// What the file of an index says beside its words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IndexShape {
+    /// The engine's own number.
+    pub(crate) engine: u64,
+    /// Primary buckets, overflow buckets in use, and those that operations took.
+    pub(crate) primaries: u64,
+    pub(crate) overflow_used: u64,
+    pub(crate) overflow_operations: u64,
+}
+
+impl IndexShape {
+    /// Bytes of the words.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.primaries + self.overflow_used) * 64
+    }
+
+    /// Begins the file of an index, whose words come next.
+    ///
+    /// # Errors
+    /// `Io`, `OutOfSpace`.
+    pub(crate) fn write(&self, fs: &dyn Fs, directory: &str, number: u64) -> Result<Writer> {
+        let mut writer = Writer::create(fs, &join(directory, &index_name(number)), INDEX_MAGIC)?;
+        for number in [self.engine, self.primaries, self.overflow_used, self.overflow_operations] {
+            writer.number(number)?;
+        }
+        Ok(writer)
+    }
+
+    /// Opens the file of an index; its words come next.
+    ///
+    /// # Errors
+    /// `Corruption`, `VersionTooNew`, `Unsupported`, `Io`.
+    pub(crate) fn open(
+        fs: &dyn Fs,
+        directory: &str,
+        number: u64,
+        engine: u64,
+    ) -> Result<(Self, Reader)> {
+        let mut reader = Reader::open(fs, &join(directory, &index_name(number)), INDEX_MAGIC)?;
+        let shape = Self {
+            engine: reader.number()?,
+            primaries: reader.number()?,
+            overflow_used: reader.number()?,
+            overflow_operations: reader.number()?,
+        };
+        let is_sound = shape.engine == engine
+            && shape.primaries.is_power_of_two()
+            && shape.primaries <= 1 << 32
+            && shape.overflow_used <= 1 << 28
+            // Not even that much memory is taken for a file that cannot fill it.
+            && shape.bytes() <= reader.file_bytes()?;
+        if is_sound { Ok((shape, reader)) } else { Err(reader.corruption("an index out of range")) }
     }
 }
 
@@ -385,22 +332,18 @@ impl Reader {
 pub(crate) struct Current {
     /// The checkpoint in force.
     pub(crate) number: u64,
-    /// Where in its file the facts are.
-    pub(crate) facts_offset: u64,
 }
 
 impl Current {
     /// The content of the file.
     pub(crate) fn encode(self) -> Vec<u8> {
-        let said = format!("{} {:016x}", file_name(self.number), self.facts_offset);
+        let said = file_name(self.number);
         format!("{said} {:016x}\n", xxh3_64_with_seed(said.as_bytes(), 0)).into_bytes()
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut words = std::str::from_utf8(bytes).ok()?.split(' ');
-        let number = number_of(words.next()?)?;
-        let facts_offset = u64::from_str_radix(words.next()?, 16).ok()?;
-        Some(Self { number, facts_offset }).filter(|current| current.encode() == bytes)
+        let number = number_of(std::str::from_utf8(bytes).ok()?.split(' ').next()?)?;
+        Some(Self { number }).filter(|current| current.encode() == bytes)
     }
 
     /// What the file in `directory` says; `None` where no checkpoint was ever taken.
@@ -445,43 +388,64 @@ mod tests {
             next_space: 9,
             spaces: vec![(1, 2), (3, 4)],
             pages: (3..5).map(|page| (page, PageFacts { used_bytes: 7, checksum: 8 })).collect(),
-            primaries: 16,
-            overflow_used: 1,
-            overflow_operations: 1,
             dead_words: 2,
             collect_before_page: 4,
+            index: 5,
+            scan_from: 4,
+            has_expiries: true,
+            has_records: false,
         }
     }
 
     #[test]
-    fn what_was_written_is_read_and_damage_is_noticed() {
+    fn facts_and_records_come_back() {
         let fs = SimMachine::new(1).host().fs;
-        fs.create_dir_all("d").unwrap();
-        let words = 300_000_u64;
-        let mut writer = Writer::create(&*fs, "d", 12).unwrap();
-        writer.words(0..words).unwrap();
-        let current = Current { number: 12, facts_offset: writer.finish(&facts()).unwrap().0 };
-        let (read, mut reader) = Reader::open(&*fs, "d", current).unwrap();
+        facts().write(&*fs, "", 12).unwrap().finish().unwrap();
+        let (read, mut records) = Facts::open(&*fs, "", 12).unwrap();
+        let mut record = Vec::new();
         assert_eq!(read, facts());
-        assert!((0..words).all(|word| reader.index_word().unwrap() == word));
-        assert_eq!(Current::decode(&current.encode()), Some(current));
-        let path = join("d", &file_name(12));
-        let file = fs.open(&path, OpenMode::ReadWrite).unwrap();
-        let len = file.len().unwrap();
-        for offset in [0, 9, 20, 1 << 20, len - 1] {
-            let old = file.read_at(offset, 1).wait().unwrap();
-            file.write_at(offset, vec![old[0] ^ 1]).wait().unwrap();
-            let damage = Reader::open(&*fs, "d", current).and_then(|(_, mut reader)| {
-                (0..words).try_for_each(|_| reader.index_word().map(drop))
-            });
-            assert!(damage.is_err(), "at {offset}");
-            file.write_at(offset, old).wait().unwrap();
+        assert!(!records.next(100, &mut record).unwrap());
+        let facts = Facts { has_records: true, ..facts() };
+        let mut writer = facts.write(&*fs, "", 13).unwrap();
+        for record in [&b"one"[..], b"", b"three and more"] {
+            add_record(&mut writer, record).unwrap();
         }
+        end_records(&mut writer).unwrap();
+        writer.finish().unwrap();
+        let (read, mut records) = Facts::open(&*fs, "", 13).unwrap();
+        assert_eq!(read, facts);
+        for expected in [&b"one"[..], b"", b"three and more"] {
+            assert!(records.next(100, &mut record).unwrap());
+            assert_eq!(record, expected);
+        }
+        assert!(!records.next(100, &mut record).unwrap());
+        assert!(!records.next(100, &mut record).unwrap());
+    }
+
+    #[test]
+    fn facts_out_of_range_and_another_engines_index_are_refused() {
+        let fs = SimMachine::new(1).host().fs;
+        let unsound = Facts { scan_from: 6, ..facts() };
+        unsound.write(&*fs, "", 1).unwrap().finish().unwrap();
+        assert_eq!(Facts::open(&*fs, "", 1).err().unwrap().kind(), ErrorKind::Corruption);
+        let shape =
+            IndexShape { engine: 7, primaries: 2, overflow_used: 1, overflow_operations: 1 };
+        let mut writer = shape.write(&*fs, "", 1).unwrap();
+        writer.words(0..24).unwrap();
+        writer.finish().unwrap();
+        let (read, mut words) = IndexShape::open(&*fs, "", 1, 7).unwrap();
+        assert_eq!(read, shape);
+        assert!((0..24).all(|word| words.word().unwrap() == word));
+        assert_eq!(IndexShape::open(&*fs, "", 1, 8).err().unwrap().kind(), ErrorKind::Corruption);
+        let longer = IndexShape { primaries: 1 << 20, ..shape };
+        longer.write(&*fs, "", 2).unwrap().finish().unwrap();
+        assert_eq!(IndexShape::open(&*fs, "", 2, 7).err().unwrap().kind(), ErrorKind::Corruption);
     }
 
     #[test]
     fn a_damaged_current_names_nothing() {
-        let encoded = Current { number: 3, facts_offset: 4096 }.encode();
+        let encoded = Current { number: 3 }.encode();
+        assert_eq!(Current::decode(&encoded), Some(Current { number: 3 }));
         for at in 0..encoded.len() {
             let mut damaged = encoded.clone();
             damaged[at] ^= 1;

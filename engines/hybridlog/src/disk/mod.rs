@@ -9,8 +9,12 @@
 //! | [`image`] | a page and its records as bytes: sealed when written, checked when read |
 //! | [`tier_counts`] | numbers for statistics |
 //! | [`checkpoint_file`] | the index and the bounds of the log at one moment |
+//! | [`chunks`] | files in chunks, each with its checksum |
+//! | [`export`] | segments for a backup: linked, or copied page by page |
 
 pub(crate) mod checkpoint_file;
+pub(crate) mod chunks;
+pub(crate) mod export;
 pub(crate) mod image;
 mod mapped;
 pub(crate) mod packed;

@@ -60,10 +60,10 @@ pub(super) struct State {
     /// Names of objects that nobody needs any more.
     pub(super) unneeded_objects: Vec<String>,
     pub(super) pages: BTreeMap<u64, PageFacts>,
-    /// Segments with writes that are not known to be on the device.
-    pub(super) unsynced: BTreeSet<u64>,
-    /// Whether names were added since the directory was last synced.
-    has_new_names: bool,
+    /// Segments with writes that are not known to be on the device, each with the last of them.
+    pub(super) unsynced: BTreeMap<u64, u64>,
+    /// Counts writes.
+    writes: u64,
 }
 
 /// From where a record is read.
@@ -178,7 +178,7 @@ impl Segments {
         Ok(file)
     }
 
-    fn header(&self, number: u64) -> Vec<u8> {
+    pub(super) fn header(&self, number: u64) -> Vec<u8> {
         let mut header = Vec::with_capacity(HEADER_BYTES as usize);
         header.extend_from_slice(MAGIC);
         header.extend_from_slice(&FORMAT.to_le_bytes());
@@ -201,7 +201,7 @@ impl Segments {
         HEADER_BYTES + page % self.layout.pages_per_segment * self.layout.page_bytes
     }
 
-    fn file_bytes(&self) -> u64 {
+    pub(super) fn file_bytes(&self) -> u64 {
         HEADER_BYTES + self.layout.pages_per_segment * self.layout.page_bytes
     }
 
@@ -217,7 +217,12 @@ impl Segments {
             Some(file) => file,
             None => self.create(number)?,
         };
-        self.write_state().unsynced.insert(number);
+        {
+            let mut state = self.write_state();
+            state.writes += 1;
+            let write = state.writes;
+            state.unsynced.insert(number, write);
+        }
         file.write_at(self.offset_of(page), bytes).wait()?;
         self.write_state().pages.insert(page, facts);
         Ok(())
@@ -234,33 +239,29 @@ impl Segments {
         file.write_at(0, self.header(number)).wait()?;
         let mut state = self.write_state();
         state.files.insert(number, Arc::clone(&file));
-        state.has_new_names = true;
         Ok(file)
     }
 
-    /// Brings everything written to the device. Blocks. A failure is final for what it covers.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub(crate) fn sync(&self) -> Result<()> {
-        let (files, has_new_names) = {
-            let state = self.read_state();
-            let files: Vec<_> = state
-                .unsynced
-                .iter()
-                .filter_map(|number| Some((*number, Arc::clone(state.files.get(number)?))))
-                .collect();
-            (files, state.has_new_names)
-        };
-        for (number, file) in files {
-            file.sync_data().wait()?;
-            self.write_state().unsynced.remove(&number);
+    /// Begins to bring everything written to the device: of each file, what is to be
+    /// [noted](Self::note_synced) when it is there. A failure is final for what it covers. The
+    /// names are the directory's.
+    pub(crate) fn begin_sync(&self) -> Vec<((u64, u64), Op<'static, ()>)> {
+        let state = self.read_state();
+        let syncs = state.unsynced.iter().filter_map(|(number, write)| {
+            let file = state.files.get(number)?;
+            Some(((*number, *write), file.sync_data()))
+        });
+        syncs.collect()
+    }
+
+    /// Takes note of files that are on the device as far as they were written when that was begun.
+    pub(crate) fn note_synced(&self, synced: &[(u64, u64)]) {
+        let mut state = self.write_state();
+        for (number, write) in synced {
+            if state.unsynced.get(number) == Some(write) {
+                state.unsynced.remove(number);
+            }
         }
-        if has_new_names {
-            self.fs.sync_dir(&self.directory)?;
-            self.write_state().has_new_names = false;
-        }
-        Ok(())
     }
 
     /// `len` bytes of a page from `offset` on, where a record begins; `None` if its segment was given
@@ -393,7 +394,7 @@ impl Segments {
             }
             let kept = state.files.split_off(&first_kept);
             let removed = std::mem::replace(&mut state.files, kept);
-            state.unsynced.retain(|number| *number >= first_kept);
+            state.unsynced.retain(|number, _| *number >= first_kept);
             removed.into_keys().collect()
         };
         for number in removed {
@@ -452,7 +453,18 @@ mod tests {
         for page in 1..10 {
             segments.write_page(page, vec![page as u8; 100 * page as usize]).unwrap();
         }
-        segments.sync().unwrap();
+        let synced: Vec<_> = segments
+            .begin_sync()
+            .into_iter()
+            .map(|(noted, sync)| {
+                sync.wait().unwrap();
+                noted
+            })
+            .collect();
+        assert_eq!(synced.len(), 3);
+        segments.write_page(10, vec![1; 8]).unwrap();
+        segments.note_synced(&synced);
+        assert_eq!(segments.begin_sync().len(), 1, "what was written since is to be synced");
         assert_eq!(segments.numbers(), [0, 1, 2]);
         let again: BTreeMap<u64, PageFacts> = segments.facts_between(4, 9).into_iter().collect();
         drop(segments);

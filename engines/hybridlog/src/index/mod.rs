@@ -69,7 +69,16 @@ pub(crate) struct HashIndex {
     /// Held while a table is replaced.
     growth: Mutex<()>,
     /// Not 0 while the index is to stay the table it is.
-    paused: AtomicU64,
+    paused: Arc<AtomicU64>,
+}
+
+/// As long as it lives the index does not begin to grow.
+pub(crate) struct GrowthPause(Arc<AtomicU64>);
+
+impl Drop for GrowthPause {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What came of the wish for a larger index.
@@ -105,7 +114,7 @@ impl HashIndex {
         epochs: Arc<Epochs>,
     ) -> Self {
         let tables = Protected::new(Tables { current: Arc::new(table), old: None }, epochs);
-        let paused = AtomicU64::new(0);
+        let paused = Arc::new(AtomicU64::new(0));
         Self { tables, primaries_max, tag_bits, growth: Mutex::new(()), paused }
     }
 
@@ -116,25 +125,20 @@ impl HashIndex {
     }
 
     /// Keeps the index from growing; `None`, with nothing changed, while it grows. The answer is
-    /// the table it is until [`resume_growth`](Self::resume_growth).
-    pub(crate) fn pause_growth(&self, guard: &Guard<'_>) -> Option<Arc<Table>> {
+    /// the table it is as long as the pause lives.
+    pub(crate) fn pause_growth(&self, guard: &Guard<'_>) -> Option<(Arc<Table>, GrowthPause)> {
         let _growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
         let tables = self.tables.load(guard);
         if tables.old.is_some() {
             return None;
         }
         self.paused.fetch_add(1, Ordering::AcqRel);
-        Some(Arc::clone(&tables.current))
+        Some((Arc::clone(&tables.current), GrowthPause(Arc::clone(&self.paused))))
     }
 
     /// Whether somebody needs the index as it is.
     pub(crate) fn is_growth_paused(&self) -> bool {
         self.paused.load(Ordering::Acquire) != 0
-    }
-
-    /// Lets the index grow again.
-    pub(crate) fn resume_growth(&self) {
-        self.paused.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// The tables of this moment.

@@ -2,6 +2,8 @@
 //!
 //! A table never grows; [`HashIndex`](super::HashIndex) replaces it.
 
+use std::ops::Range;
+
 use ferrokit_engine::{Error, ErrorKind};
 
 use super::entry::{Control, Entry, KeyHash};
@@ -368,11 +370,15 @@ impl Table {
         self.overflow_operations.0.load(Ordering::Relaxed)
     }
 
-    /// Copies of the words of all primary buckets and of the first `overflow` overflow buckets,
-    /// without latches, holds and versions, and without links to other overflow buckets. Others may
-    /// change the table meanwhile: each word is one that was there.
-    pub(crate) fn image(&self, overflow: u64) -> impl Iterator<Item = u64> + '_ {
-        (0..self.primaries + overflow).flat_map(move |bucket| {
+    /// Copies of the words of some of the buckets, primary ones first, without latches, holds and
+    /// versions, and without links to overflow buckets but the first `overflow`. Others may change
+    /// the table meanwhile: each word is one that was there.
+    pub(crate) fn image(
+        &self,
+        buckets: Range<u64>,
+        overflow: u64,
+    ) -> impl Iterator<Item = u64> + '_ {
+        buckets.flat_map(move |bucket| {
             let entries =
                 (0..ENTRIES).map(move |index| self.slot(bucket, index).load().at_rest().0);
             let control = self.control(bucket).at_rest(overflow).0;

@@ -361,6 +361,14 @@ impl RecordLog {
         page.dead_words.fetch_add(words as u64, Ordering::Relaxed);
     }
 
+    /// Takes it back that a record is dead: a tombstone became a value again.
+    pub(crate) fn uncount_dead(&self, address: LogicalAddress, words: usize) {
+        let page = self.page(address.page(self.page_words_log2));
+        let _ = page.dead_words.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |counted| {
+            Some(counted.saturating_sub(words as u64))
+        });
+    }
+
     /// Words of records known to be dead in a page that is in memory.
     pub(crate) fn dead_words_of(&self, page: u64) -> u64 {
         self.page(page).dead_words.load(Ordering::Relaxed)

@@ -325,6 +325,12 @@ impl Store {
                     _ => {}
                 }
             }
+            // Somebody who was under way has linked it since.
+            (None, Old::Record(found, latched)) if self.tiers.is_some() && latched.fits(0, 0) => {
+                if !latched.is_tombstone() {
+                    self.bury(&found, latched, space);
+                }
+            }
             (None, Old::Record(found, latched)) => self.remove(&found, latched, space),
             (None, _) => {}
         }

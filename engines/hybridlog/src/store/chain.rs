@@ -141,6 +141,10 @@ impl Store {
     ) -> Attempt<LogicalAddress> {
         let address = self.log.allocate(plan.words(), purpose)?;
         self.log.record(address).write_new(plan, previous, born);
+        if plan.is_tombstone {
+            // It goes with its page: all of it is garbage from the beginning.
+            self.log.count_dead(address, plan.words());
+        }
         if address.offset(self.log.page_words_log2()) == 0 {
             self.consider_compaction();
         }
@@ -150,8 +154,10 @@ impl Store {
     /// Gives up a record that was written and not linked.
     pub(super) fn abandon_record(&self, address: LogicalAddress) {
         let record = self.log.record(address);
+        if !record.header().is_tombstone() {
+            self.log.count_dead(address, record.size_words());
+        }
         record.abandon();
-        self.log.count_dead(address, record.size_words());
     }
 
     /// Links a new record in place of the latched one; `None` if the chain is another by now.
@@ -217,17 +223,28 @@ impl Store {
             Ok(ticket) => Ok(Some((new, ticket))),
             Err(error) => {
                 new.end(End::Removed);
-                self.log.count_dead(address, self.log.record(address).size_words());
+                if !plan.is_tombstone {
+                    self.log.count_dead(address, plan.words());
+                }
                 Err(error.into())
             }
         }
     }
 
+    /// Makes a latched record in memory a tombstone where it is, if that fits.
+    pub(super) fn bury(&self, found: &Found<'_>, mut latched: Latched<'_>, space: &Space) {
+        latched.bury();
+        self.log.count_dead(found.address, found.record.size_words());
+        space.count_removed();
+    }
+
     /// Ends a record's life: it is dead to everybody once the latch is given back, then unlinked.
     pub(super) fn retire(&self, found: &Found<'_>, latched: Latched<'_>, end: End) {
         let previous = latched.previous();
+        if !latched.is_tombstone() {
+            self.log.count_dead(found.address, found.record.size_words());
+        }
         latched.end(end);
-        self.log.count_dead(found.address, found.record.size_words());
         if found.predecessor.is_some() {
             self.unlink(found.predecessor, found.address, previous);
         } else if end == End::Removed {

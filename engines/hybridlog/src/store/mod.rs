@@ -6,6 +6,7 @@
 //! | [`chain`] | finding a key's record, linking, unlinking |
 //! | [`read`] | one key, many keys |
 //! | [`write`] | put, delete, update |
+//! | [`erase`] | what a removal leaves |
 //! | [`batch`] | writes that become visible together |
 //! | [`sweep`] | visiting all keys |
 //! | [`expiry`] | removing expired keys so that change feeds hear of it |
@@ -15,6 +16,7 @@
 //! | [`compaction`] | compaction of what is on disk |
 //! | [`migrate`] | segments on their way to the object tier |
 //! | [`checkpoint`], [`recovery`] | taking a checkpoint, and beginning from one |
+//! | [`backup`] | a checkpoint in a directory of its own |
 //!
 //! # Attempts
 //! An operation is a loop of attempts, each inside an epoch ([`Store::run`]). An attempt never
@@ -25,12 +27,14 @@
 //! bucket latches (ascending) → record latch. `maintenance` and the keyspaces' `exchange` are
 //! taken outside any epoch and latch; the log's `free` and the index's `growth` are innermost.
 
+mod backup;
 mod batch;
 mod chain;
 mod checkpoint;
 mod cold;
 mod compaction;
 mod drive;
+mod erase;
 mod expiry;
 pub(crate) mod known;
 pub(crate) mod migrate;

@@ -2,6 +2,7 @@
 //! replayed from there.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ferrokit_engine::{Durability, Error, ErrorKind, Op, Result, UnixMillis, WriteBatch};
@@ -9,21 +10,23 @@ use ferrokit_storage::atomic_file::join;
 use ferrokit_storage::object::open_tier;
 use ferrokit_storage::{Appended, Fs, Host, Log, LogConfig, LogPosition, remove_temporary_files};
 
-use super::checkpoint::CheckpointJob;
+use super::checkpoint::{Base, CheckpointJob};
+use super::drive::Step;
 use super::migrate::Migration;
 use super::tiers::{Tiers, TiersParts};
 use super::{Intent, Store};
 use crate::address::LogicalAddress;
 use crate::config::HybridLogConfig;
-use crate::disk::checkpoint_file::{self, Current, Facts, Reader};
-use crate::disk::image::load_page;
+use crate::disk::checkpoint_file::{self, Current, Facts, IndexShape, Records};
+use crate::disk::image::{load_page, read_record};
 use crate::disk::packed::{Packing, read_key};
 use crate::disk::place::{Objects, Places};
 use crate::disk::segment::{self, Layout, Segments};
 use crate::epoch::{Epochs, SLOTS};
 use crate::index::HashIndex;
 use crate::index::entry::TagBits;
-use crate::index::table::Table;
+use crate::index::table::{Access, Table};
+use crate::interrupt::Interrupt;
 use crate::journal::{self, Change, Journal};
 use crate::keyspaces::Keyspaces;
 use crate::log::Span;
@@ -44,8 +47,15 @@ struct Beginning {
     facts: Facts,
     table: Table,
     segments: Segments,
-    /// The checkpoint it was; 0 if there was none.
-    checkpoint: u64,
+    /// The checkpoint it was, if there was one.
+    checkpoint: Option<Begun>,
+}
+
+/// The checkpoint that an opening begins from.
+struct Begun {
+    number: u64,
+    base: Base,
+    records: Records,
 }
 
 impl Store {
@@ -83,12 +93,12 @@ impl Store {
             next_space += 1;
         }
         let keyspaces = Keyspaces::of(&spaces, next_space, Arc::clone(&epochs));
-        let job = CheckpointJob::new(
-            checkpoint,
-            config.checkpoint_bytes,
-            facts.engine,
-            facts.pages_per_segment,
-        );
+        let mut job =
+            CheckpointJob::new(config.checkpoint_bytes, facts.engine, facts.pages_per_segment);
+        if let Some(checkpoint) = &checkpoint {
+            job.current = checkpoint.number;
+            job.base = Some(checkpoint.base);
+        }
         let read_cache = ReadCache::new(config.read_cache_bytes()).map_err(|error| {
             Error::new(ErrorKind::OutOfSpace, "open", "no memory for the read cache")
                 .with_source(error)
@@ -108,16 +118,21 @@ impl Store {
         let store = Self::of(&host.env, config, seed, span, index, keyspaces, epochs, Some(tiers))?;
         if let Some(tiers) = &store.tiers {
             tiers.cold_dead_words.0.store(facts.dead_words, Ordering::Relaxed);
-            if checkpoint != 0 {
-                // There may be.
+            if facts.has_expiries {
                 tiers.expired.note_expiries();
             }
         }
         store.collect_before_page.store(facts.collect_before_page, Ordering::Relaxed);
         store.load_pages(head, facts.end_page)?;
         store.clock.raise(facts.time);
-        let log = store.replay(host, config, &facts, checkpoint != 0)?;
-        store.remove_leavings(checkpoint)?;
+        if let Some(checkpoint) = &checkpoint
+            && checkpoint.base.number != checkpoint.number
+        {
+            store.index_pages(facts.scan_from.max(facts.begin_page)..facts.end_page)?;
+        }
+        let kept = checkpoint.as_ref().map(|it| (it.number, it.base.number));
+        let log = store.replay(host, config, &facts, checkpoint.map(|it| it.records))?;
+        store.remove_leavings(kept)?;
         let journal = Journal::new(log);
         let due = journal.log().end().0 + config.checkpoint_bytes;
         journal.set_checkpoint_due(LogPosition(due));
@@ -138,17 +153,64 @@ impl Store {
         Ok(())
     }
 
+    /// Adds the records of pages to an index that was copied before they were written.
+    ///
+    /// As they were linked: each at the head of its chain, and a later one at a later address. What
+    /// was given up before its page was written had no effect. See `docs/design.md`, "Incremental
+    /// checkpoints".
+    fn index_pages(&self, pages: Range<u64>) -> Result<()> {
+        let Some(tiers) = &self.tiers else { return Ok(()) };
+        for page in pages {
+            let bytes = tiers.segments.read_page(page)?;
+            let mut at = 0;
+            while at < bytes.len() {
+                let address = LogicalAddress::new(page, at as u64 / 8, tiers.page_words_log2);
+                let record = read_record(&bytes[at..], address).ok_or_else(|| {
+                    let what = "a record does not match its checksum";
+                    tiers.segments.corruption(page, at as u64, what)
+                })?;
+                at += record.size_bytes;
+                if record.header.is_removed() {
+                    continue;
+                }
+                let name = self.name(record.space, record.key);
+                let linked = self.run_now("hybridlog.open", |guard| {
+                    let table = self.table_for(&name, guard)?;
+                    let begin = self.log.begin();
+                    let (slot, head) = table.find_or_create(name.hash, Access::Shared, begin)?;
+                    if head.address() < address && !slot.exchange(head, head.with_address(address))
+                    {
+                        return Err(Interrupt::Again);
+                    }
+                    self.help_index(guard);
+                    Ok(())
+                })?;
+                let Step::Done(()) = linked else {
+                    return Err(Error::new(
+                        ErrorKind::Busy,
+                        "hybridlog.open",
+                        "an index had to wait for others",
+                    ));
+                };
+            }
+        }
+        Ok(())
+    }
+
     fn replay(
         &self,
         host: &Host,
         config: &HybridLogConfig,
         facts: &Facts,
-        expects_log: bool,
+        records: Option<Records>,
     ) -> Result<Arc<Log>> {
+        // A backup has what it needs of the log with it.
+        let expects_log = records.is_some() && !facts.has_records;
+        let is_begun = records.is_some();
         let directory = join(&config.directory, LOG_DIRECTORY);
         let holds_segments = host.fs.exists(&directory)?
             && host.fs.list(&directory)?.iter().any(|entry| entry.name.ends_with(".log"));
-        let is_damaged = !expects_log && !holds_segments && has_data(&host.fs, &config.directory)?;
+        let is_damaged = !is_begun && !holds_segments && has_data(&host.fs, &config.directory)?;
         if is_damaged {
             return Err(Error::corruption(
                 "hybridlog.open",
@@ -167,11 +229,18 @@ impl Store {
                 + LOG_RECORD_SPARE_BYTES,
             ..LogConfig::default()
         };
-        let mut replay = |at: Appended, bytes: &[u8]| {
-            let record = journal::decode(at.start, bytes)?;
+        let apply = |at: LogPosition, bytes: &[u8]| {
+            let record = journal::decode(at, bytes)?;
             self.clock.raise(record.time);
             self.apply(&record.changes)
         };
+        if let Some(mut records) = records {
+            let mut bytes = Vec::new();
+            while records.next(log_config.max_record_bytes, &mut bytes)? {
+                apply(facts.replay_from, &bytes)?;
+            }
+        }
+        let mut replay = |at: Appended, bytes: &[u8]| apply(at.start, bytes);
         let from = facts.replay_from;
         let log = Log::open(host, &directory, log_config, from, &mut replay);
         let log = log.map_err(|error| match error.kind() {
@@ -196,16 +265,19 @@ impl Store {
     }
 
     /// Removes the files that belong to no checkpoint in force.
-    fn remove_leavings(&self, checkpoint: u64) -> Result<()> {
+    fn remove_leavings(&self, kept: Option<(u64, u64)>) -> Result<()> {
         let Some(tiers) = &self.tiers else { return Ok(()) };
         let (fs, directory) = (&tiers.host.fs, tiers.directory.as_str());
-        let kept = tiers.segments.numbers();
+        let segments = tiers.segments.numbers();
         for entry in fs.list(directory)? {
-            let is_left = match segment::number_of(&entry.name) {
-                Some(number) => !kept.contains(&number),
-                None => checkpoint_file::number_of(&entry.name).is_some_and(|it| it != checkpoint),
+            let name = &entry.name;
+            let is_left = |number: Option<u64>, kept: Option<u64>| {
+                number.is_some_and(|number| Some(number) != kept)
             };
-            if is_left {
+            if segment::number_of(name).is_some_and(|number| !segments.contains(&number))
+                || is_left(checkpoint_file::number_of(name), kept.map(|kept| kept.0))
+                || is_left(checkpoint_file::index_of(name), kept.map(|kept| kept.1))
+            {
                 fs.remove_file(&join(directory, &entry.name))?;
             }
         }
@@ -278,13 +350,14 @@ impl Store {
 fn has_data(fs: &Arc<dyn Fs>, directory: &str) -> Result<bool> {
     Ok(fs.list(directory)?.iter().any(|entry| {
         checkpoint_file::number_of(&entry.name).is_some()
+            || checkpoint_file::index_of(&entry.name).is_some()
             || segment::number_of(&entry.name).is_some()
     }))
 }
 
 fn begin_from(host: &Host, config: &HybridLogConfig, current: Current) -> Result<Beginning> {
     let (fs, directory) = (&host.fs, config.directory.as_str());
-    let (facts, mut reader) = Reader::open(&**fs, directory, current)?;
+    let (facts, records) = Facts::open(&**fs, directory, current.number)?;
     let config = config.clone().with_pages(Some(facts.page_bytes));
     config.check()?;
     if facts.page_bytes != config.page_bytes {
@@ -296,21 +369,23 @@ fn begin_from(host: &Host, config: &HybridLogConfig, current: Current) -> Result
         return Err(Error::invalid("hybridlog.open", message).with_file(directory));
     }
     let end = LogicalAddress::new(facts.end_page, 0, config.page_words_log2());
-    let words = facts.primaries + facts.overflow_used;
-    let path = join(directory, &checkpoint_file::file_name(current.number));
-    if words.saturating_mul(64) > fs.open(&path, ferrokit_storage::OpenMode::Read)?.len()? {
-        // Not even that much memory is taken for a file that cannot fill it.
-        return Err(reader.corruption("the index is longer than the file"));
-    }
+    let (shape, mut index) = IndexShape::open(&**fs, directory, facts.index, facts.engine)?;
+    let path = join(directory, &checkpoint_file::index_name(facts.index));
     let damaged = |what| Error::corruption("hybridlog.open", what, &path, 0);
     let table = Table::of_image(
-        facts.primaries,
-        facts.overflow_used,
-        facts.overflow_operations,
+        shape.primaries,
+        shape.overflow_used,
+        shape.overflow_operations,
         end,
-        || reader.index_word(),
+        || index.word(),
         damaged,
     )?;
+    let base = Base {
+        number: facts.index,
+        primaries: shape.primaries,
+        bytes: shape.bytes(),
+        scan_from: facts.scan_from,
+    };
     let layout = Layout {
         page_bytes: facts.page_bytes,
         pages_per_segment: facts.pages_per_segment,
@@ -318,7 +393,7 @@ fn begin_from(host: &Host, config: &HybridLogConfig, current: Current) -> Result
     };
     let tier = open_objects(host, &config, layout)?;
     let segments = Segments::open(Arc::clone(fs), directory, layout, facts.pages.clone(), tier)?;
-    let checkpoint = current.number;
+    let checkpoint = Some(Begun { number: current.number, base, records });
     Ok(Beginning { config, facts, table, segments, checkpoint })
 }
 
@@ -366,16 +441,17 @@ fn begin_anew(host: &Host, config: &HybridLogConfig) -> Result<Beginning> {
         next_space: u64::from(config.keyspaces),
         spaces: (0..u64::from(config.keyspaces)).map(|id| (id, 0)).collect(),
         pages: BTreeMap::new(),
-        primaries,
-        overflow_used: 0,
-        overflow_operations: 0,
         dead_words: 0,
         collect_before_page: 0,
+        index: 0,
+        scan_from: 0,
+        has_expiries: false,
+        has_records: false,
     };
     // What else is there may be a crash's leavings, or all that is left of a damaged directory: it
     // stays until the log has shown which.
     let layout = Layout { page_bytes: config.page_bytes, pages_per_segment, engine };
     let (objects, _) = open_objects(host, &config, layout)?;
     let segments = Segments::new(Arc::clone(fs), directory, layout).with_objects(objects);
-    Ok(Beginning { config, facts, table: Table::new(primaries, 0)?, segments, checkpoint: 0 })
+    Ok(Beginning { config, facts, table: Table::new(primaries, 0)?, segments, checkpoint: None })
 }

@@ -15,6 +15,7 @@ use ferrokit_engine::{Error, ErrorKind, Result, Stats};
 use ferrokit_storage::{DirLock, Host, JobHandle, Notify, Progress};
 
 use super::Store;
+use super::backup::Backups;
 use super::checkpoint::CheckpointJob;
 use super::expiry::ExpiredKeys;
 use super::migrate::Migration;
@@ -60,6 +61,8 @@ pub(crate) struct Tiers {
     pub(super) cold_reads: AtomicU64,
     pages_evicted: AtomicU64,
     pub(super) checkpoints_taken: AtomicU64,
+    pub(super) checkpoints_incremental: AtomicU64,
+    pub(super) backups: Mutex<Backups>,
     pub(super) expired: ExpiredKeys,
     /// Whether a write was made that the log does not have: since the last still moment of a
     /// checkpoint, and before it as long as that checkpoint is not in force.
@@ -114,6 +117,8 @@ impl Tiers {
             cold_reads: AtomicU64::new(0),
             pages_evicted: AtomicU64::new(0),
             checkpoints_taken: AtomicU64::new(0),
+            checkpoints_incremental: AtomicU64::new(0),
+            backups: Mutex::default(),
             expired: ExpiredKeys::default(),
             unlogged: [AtomicBool::new(false), AtomicBool::new(false)],
             is_closed: AtomicBool::new(false),
@@ -145,6 +150,16 @@ impl Tiers {
             None => Ok(()),
             Some(poison) => Err(poison.clone()),
         }
+    }
+
+    /// Pages before this one are in their segments.
+    pub(super) fn flushed_page(&self) -> u64 {
+        self.flushed_page.load(Ordering::Acquire)
+    }
+
+    /// Asks for a frame beyond those that are kept for compaction.
+    pub(super) fn want_frame(&self) {
+        self.wanted_frames.fetch_max(RESERVED_FRAMES as u64 + 1, Ordering::AcqRel);
     }
 
     /// Takes note of a write that is not logged.
@@ -249,7 +264,8 @@ impl Tiers {
             .push("cold_reads", count(&self.cold_reads))
             .push("read_cache_hits", count(&self.read_cache_hits.0))
             .push("read_cache_bytes", self.read_cache.as_ref().map_or(0, ReadCache::used_bytes))
-            .push("checkpoints", count(&self.checkpoints_taken));
+            .push("checkpoints", count(&self.checkpoints_taken))
+            .push("checkpoints_incremental", count(&self.checkpoints_incremental));
         self.segments.counts.stats_into(&self.segments.sizes(), stats);
     }
 }
@@ -356,6 +372,7 @@ impl Store {
             .and_then(|()| self.move_pages(tiers))
             .and_then(|()| self.grow_if_wanted(tiers))
             .and_then(|()| self.advance_checkpoint(tiers))
+            .map(|is_busy| self.advance_backups(tiers) | is_busy)
             .and_then(|is_busy| Ok(self.collect_expired(tiers)? | is_busy))
             .and_then(|is_busy| Ok(self.move_segments(tiers)? | is_busy))
             .and_then(|is_busy| Ok(self.compact_disk(tiers)? | is_busy));

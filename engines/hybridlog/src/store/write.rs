@@ -9,13 +9,12 @@ use super::known::{Asked, ColdKey, Known};
 use super::{Name, Store, shown_expiry, with_scratch};
 use crate::address::LogicalAddress;
 use crate::epoch::Guard;
-use crate::index::entry::Entry;
-use crate::index::table::{Access, Slot, Table};
+use crate::index::table::{Access, Table};
 use crate::interrupt::{Attempt, Interrupt};
 use crate::journal::{Change, Journal};
 use crate::keyspaces::Space;
 use crate::log::Purpose;
-use crate::log::record::{Blueprint, End, Latched};
+use crate::log::record::{Blueprint, Latched};
 
 /// A value that fills less than one part in so many of a record's room moves to a smaller record.
 const SHRINK_FACTOR: usize = 4;
@@ -55,7 +54,7 @@ pub(crate) struct Outcome {
 }
 
 /// What a search for the key to be written leads to.
-enum Step {
+pub(super) enum Step {
     /// It was written, or nothing had to be.
     Done(Outcome),
     /// The chain changed meanwhile: search again.
@@ -64,24 +63,24 @@ enum Step {
 
 impl Step {
     /// Done if a record was linked.
-    fn linked(ticket: Option<CommitTicket>, existed: bool) -> Self {
+    pub(super) fn linked(ticket: Option<CommitTicket>, existed: bool) -> Self {
         ticket.map_or(Self::Again, |ticket| Self::Done(Outcome { existed, ticket }))
     }
 
-    fn unchanged(existed: bool) -> Self {
+    pub(super) fn unchanged(existed: bool) -> Self {
         Self::Done(Outcome { existed, ticket: CommitTicket::NONE })
     }
 }
 
 /// Where a key is written.
-struct Site<'g> {
-    table: &'g Table,
-    name: Name<'g>,
-    space: &'g Space,
+pub(super) struct Site<'g> {
+    pub(super) table: &'g Table,
+    pub(super) name: Name<'g>,
+    pub(super) space: &'g Space,
     known: &'g Known,
     /// The journal, if the write is logged.
-    journal: Option<&'g Journal>,
-    intent: Intent<'g>,
+    pub(super) journal: Option<&'g Journal>,
+    pub(super) intent: Intent<'g>,
 }
 
 impl Site<'_> {
@@ -375,6 +374,9 @@ impl Store {
             {
                 let ticket = append.map_or(Ok(CommitTicket::NONE), |append| append())?;
                 latched.overwrite(value, expire_at);
+                if !was_counted {
+                    self.log.uncount_dead(found.address, found.record.size_words());
+                }
                 return Ok(Step::Done(Outcome { existed, ticket }));
             }
             // What grew once is likely to grow again.
@@ -389,141 +391,6 @@ impl Store {
             site.space.count_added();
         }
         Ok(step)
-    }
-
-    /// Removes a latched record's key: the record itself where nothing older can come to light, else
-    /// by a tombstone.
-    fn erase(
-        &self,
-        site: &Site<'_>,
-        found: &Found<'_>,
-        latched: Latched<'_>,
-        existed: bool,
-    ) -> Attempt<Step> {
-        self.with_append_of_delete(site, |append| {
-            let ticket = self.erase_logged(&site.name, site.space, found, latched, append)?;
-            Ok(Step::linked(ticket, existed))
-        })
-    }
-
-    /// As [`erase`](Self::erase), with `append` to log it; `None` if the chain is another by now.
-    pub(super) fn erase_logged(
-        &self,
-        name: &Name<'_>,
-        space: &Space,
-        found: &Found<'_>,
-        mut latched: Latched<'_>,
-        append: Option<&Append<'_>>,
-    ) -> Attempt<Option<CommitTicket>> {
-        let log_it = || append.map_or(Ok(CommitTicket::NONE), |append| append());
-        if latched.is_tombstone() {
-            // What made it one may not have been logged.
-            return Ok(Some(log_it()?));
-        }
-        let is_mutable = self.log.is_mutable(found.address);
-        if self.tiers.is_none() || (is_mutable && latched.previous() < self.log.begin()) {
-            let ticket = log_it()?;
-            self.remove(found, latched, space);
-            return Ok(Some(ticket));
-        }
-        if is_mutable && latched.fits(0, 0) {
-            let ticket = log_it()?;
-            latched.bury();
-            space.count_removed();
-            return Ok(Some(ticket));
-        }
-        let plan = tombstone(name);
-        let ticket = self.replace(found, latched, &plan, Purpose::Write, append)?;
-        if ticket.is_some() {
-            space.count_removed();
-        }
-        Ok(ticket)
-    }
-
-    /// Logs the removal of a key that is absent: what made it so may not have been logged, and an
-    /// older put of it may. Its place in the log is that of a record which is linked for as long.
-    fn log_absence(&self, site: &Site<'_>, place: Option<(Slot<'_>, Entry)>) -> Attempt<Step> {
-        self.with_append_of_delete(site, |append| {
-            let (Some(append), Some(journal)) = (append, site.journal) else {
-                return Ok(Step::unchanged(false));
-            };
-            if self.tiers.as_ref().is_none_or(|tiers| !tiers.has_unlogged()) {
-                // The log knows. As any write, this one is durable when what came before it is.
-                let ticket = CommitTicket::at(journal.log().end().0, site.intent.durability);
-                return Ok(Step::Done(Outcome { existed: false, ticket }));
-            }
-            let (slot, head) = match place {
-                Some(place) => place,
-                None => {
-                    let begin = self.log.begin();
-                    site.table.find_or_create(site.name.hash, Access::Shared, begin)?
-                }
-            };
-            let plan = tombstone(&site.name);
-            let linked = self.link(slot, head, head.address(), &plan, Purpose::Write, append);
-            if linked.is_err() && head.address() == LogicalAddress::NULL {
-                // An entry without a record is not left behind.
-                let _ = slot.exchange(head, Entry::FREE);
-            }
-            let Some((new, ticket)) = linked? else { return Ok(Step::Again) };
-            new.end(End::Removed);
-            Ok(Step::Done(Outcome { existed: false, ticket }))
-        })
-    }
-
-    /// Puts a tombstone before the cold part of a chain.
-    fn erase_over(
-        &self,
-        site: &Site<'_>,
-        cold: &Cold<'_>,
-        link: Option<LogicalAddress>,
-        existed: bool,
-    ) -> Attempt<Step> {
-        self.with_append_of_delete(site, |append| {
-            let name = &site.name;
-            let ticket = self.erase_over_logged(name, site.space, cold, link, existed, append)?;
-            Ok(Step::linked(ticket, existed))
-        })
-    }
-
-    /// As [`erase_over`](Self::erase_over), with `append` to log it; `None` if the chain is another
-    /// by now.
-    pub(super) fn erase_over_logged(
-        &self,
-        name: &Name<'_>,
-        space: &Space,
-        cold: &Cold<'_>,
-        link: Option<LogicalAddress>,
-        is_counted: bool,
-        append: Option<&Append<'_>>,
-    ) -> Attempt<Option<CommitTicket>> {
-        let (previous, plan) = (behind(cold, link), tombstone(name));
-        let place = (cold.slot, cold.head);
-        let ticket = self.insert_at(place, previous, &plan, Purpose::Write, append)?;
-        if ticket.is_some() {
-            self.count_cold_dead(plan.words());
-            if is_counted {
-                space.count_removed();
-            }
-        }
-        Ok(ticket)
-    }
-
-    /// Removes a latched record that has expired, so that a feed hears of it; then the write begins
-    /// again, with a key that is absent.
-    fn tell(&self, site: &Site<'_>, found: &Found<'_>, latched: Latched<'_>) -> Attempt<Step> {
-        self.with_append_of_expiry(site.intent.keyspace, &site.name, |append| {
-            self.erase_logged(&site.name, site.space, found, latched, append)
-        })?;
-        Ok(Step::Again)
-    }
-
-    /// As [`tell`](Self::tell), of an expired record on disk.
-    fn tell_cold(&self, site: &Site<'_>, cold: &Cold<'_>, link: LogicalAddress) -> Attempt<Step> {
-        self.with_append_of_expiry(site.intent.keyspace, &site.name, |append| {
-            self.erase_over_logged(&site.name, site.space, cold, Some(link), true, append)
-        })?;
-        Ok(Step::Again)
     }
 
     /// Runs `write` with what appends a put to the log, if it is logged.
@@ -542,7 +409,7 @@ impl Store {
     }
 
     /// Runs `write` with what appends a delete to the log, if it is logged.
-    fn with_append_of_delete<T>(
+    pub(super) fn with_append_of_delete<T>(
         &self,
         site: &Site<'_>,
         write: impl FnOnce(Option<&Append<'_>>) -> T,
@@ -588,7 +455,7 @@ impl Store {
 
 /// What a new record is linked to: all of the chain, or what is left of a cold one without the
 /// key's own record.
-fn behind(cold: &Cold<'_>, link: Option<LogicalAddress>) -> LogicalAddress {
+pub(super) fn behind(cold: &Cold<'_>, link: Option<LogicalAddress>) -> LogicalAddress {
     match link {
         Some(link) if cold.head.address() == cold.address => link,
         _ => cold.head.address(),
