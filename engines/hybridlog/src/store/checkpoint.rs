@@ -196,6 +196,7 @@ impl Store {
             }
         };
         let UnderWay { number, moment, base, mut holds, mut syncs, phase } = under_way;
+        tiers.checkpoint_running.store(0, Ordering::Relaxed);
         let mut parts =
             Parts { number, moment: &moment, base, holds: &mut holds, syncs: &mut syncs };
         let stepped = self.step_checkpoint(tiers, journal, &job, &mut parts, phase);
@@ -223,6 +224,7 @@ impl Store {
                 return Err(error);
             }
         };
+        tiers.checkpoint_running.store(1, Ordering::Relaxed);
         job.under_way = Some(UnderWay { number, moment, base, holds, syncs, phase });
         Ok(is_more)
     }

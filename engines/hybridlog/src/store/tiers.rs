@@ -62,6 +62,8 @@ pub(crate) struct Tiers {
     pages_evicted: AtomicU64,
     pub(super) checkpoints_taken: AtomicU64,
     pub(super) checkpoints_incremental: AtomicU64,
+    /// 1 while one is under way.
+    pub(super) checkpoint_running: AtomicU64,
     pub(super) backups: Mutex<Backups>,
     pub(super) expired: ExpiredKeys,
     /// Whether a write was made that the log does not have: since the last still moment of a
@@ -118,6 +120,7 @@ impl Tiers {
             pages_evicted: AtomicU64::new(0),
             checkpoints_taken: AtomicU64::new(0),
             checkpoints_incremental: AtomicU64::new(0),
+            checkpoint_running: AtomicU64::new(0),
             backups: Mutex::default(),
             expired: ExpiredKeys::default(),
             unlogged: [AtomicBool::new(false), AtomicBool::new(false)],
@@ -265,7 +268,8 @@ impl Tiers {
             .push("read_cache_hits", count(&self.read_cache_hits.0))
             .push("read_cache_bytes", self.read_cache.as_ref().map_or(0, ReadCache::used_bytes))
             .push("checkpoints", count(&self.checkpoints_taken))
-            .push("checkpoints_incremental", count(&self.checkpoints_incremental));
+            .push("checkpoints_incremental", count(&self.checkpoints_incremental))
+            .push("checkpoint_running", count(&self.checkpoint_running));
         self.segments.counts.stats_into(&self.segments.sizes(), stats);
     }
 }
