@@ -1,5 +1,6 @@
 //! [`ObjectTier`]: where whole, immutable objects go that are too cold for the local disk: a
-//! directory ([`DirectoryTier`]).
+//! directory ([`DirectoryTier`]), or the store of a cloud (`RemoteTier`, with the feature
+//! `object-store`).
 //!
 //! An object is written once, from front to back, and is there as a whole or not at all; it is read
 //! in ranges and deleted. Names are flat: letters, digits, `-` and `.`.
@@ -12,8 +13,12 @@
 //! cloud, by the bucket's rule for unfinished uploads.
 
 mod directory;
+#[cfg(feature = "object-store")]
+mod remote;
 
 pub use directory::DirectoryTier;
+#[cfg(feature = "object-store")]
+pub use remote::RemoteTier;
 
 use std::sync::Arc;
 
@@ -94,10 +99,11 @@ pub trait ObjectTier: Send + Sync {
     fn remove_unfinished(&self, prefix: &str) -> Op<'static, ()>;
 }
 
-/// Opens the tier at `location`, a directory.
+/// Opens the tier at `location`: a directory, or the URL of a store (`s3://bucket/prefix`).
 ///
 /// # Errors
-/// `Unsupported` for a URL, `Io`, `OutOfSpace`.
+/// `InvalidArgument` for a URL that names no store, `Unsupported` for any URL without the feature
+/// `object-store`, `Io`, `OutOfSpace`.
 pub fn open_tier(host: &Host, location: &str) -> Result<Arc<dyn ObjectTier>> {
     if location.is_empty() {
         return Err(Error::invalid("object.open", "a directory or a URL is wanted"));
@@ -105,7 +111,13 @@ pub fn open_tier(host: &Host, location: &str) -> Result<Arc<dyn ObjectTier>> {
     if !location.contains("://") {
         return Ok(Arc::new(DirectoryTier::open(Arc::clone(&host.fs), location)?));
     }
-    Err(Error::unsupported("object.open", "a directory is wanted, not a URL").with_file(location))
+    #[cfg(feature = "object-store")]
+    return Ok(Arc::new(RemoteTier::open(&host.env, location)?));
+    #[cfg(not(feature = "object-store"))]
+    Err(Error::unsupported(
+        "object.open",
+        "the URL of an object store: this program was built without the feature object-store",
+    ))
 }
 
 /// Refuses names that are not the same in every tier.
