@@ -95,6 +95,7 @@ impl EngineFactory for TinyOnDisk {
             checkpoint_bytes: 16 << 10,
             log_segment_bytes: 16 << 10,
             keyspaces: 16,
+            mapped_bytes: 0,
             ..HybridLogConfig::default()
         };
         Ok(HybridLogEngine::open(host, config)?)

@@ -302,12 +302,22 @@ impl Segments {
         self.objects.as_ref()
     }
 
-    /// Takes the names of objects that nobody needs any more.
+    /// Takes the names of objects that nobody needs any more, and nobody reads.
     pub(crate) fn take_unneeded_objects(&self) -> Vec<String> {
-        if self.read_state().unneeded_objects.is_empty() {
+        if self.read_state().unneeded.is_empty() {
             return Vec::new();
         }
-        std::mem::take(&mut self.write_state().unneeded_objects)
+        let mut state = self.write_state();
+        let mut names = Vec::new();
+        state.unneeded.retain(|(name, packed)| {
+            // Readers hold it, and no new ones come.
+            let is_read = Arc::strong_count(packed) > 1;
+            if !is_read {
+                names.push(name.clone());
+            }
+            is_read
+        });
+        names
     }
 
     /// The names of the objects of segments.

@@ -57,8 +57,8 @@ pub(super) struct State {
     pub(super) mappings: BTreeMap<u64, Arc<dyn Mapping>>,
     /// Segments in the object tier; none of them has a file.
     pub(super) packed: BTreeMap<u64, Arc<PackedSegment>>,
-    /// Names of objects that nobody needs any more.
-    pub(super) unneeded_objects: Vec<String>,
+    /// Objects that nobody needs any more, but for readers who came before.
+    pub(super) unneeded: Vec<(String, Arc<PackedSegment>)>,
     pub(super) pages: BTreeMap<u64, PageFacts>,
     /// Segments with writes that are not known to be on the device, each with the last of them.
     pub(super) unsynced: BTreeMap<u64, u64>,
@@ -389,7 +389,7 @@ impl Segments {
             for (number, packed) in std::mem::replace(&mut state.packed, kept) {
                 if let Some(objects) = &self.objects {
                     let name = objects.name(number, packed.facts().identity);
-                    state.unneeded_objects.push(name);
+                    state.unneeded.push((name, packed));
                 }
             }
             let kept = state.files.split_off(&first_kept);

@@ -371,17 +371,21 @@ fn finish_move(
             return Ok(work.failed(tiers, &error));
         }
     };
-    tiers.segments.write_place(objects, segment, facts).map_err(|error| match error.kind() {
-        ErrorKind::OutOfSpace => {
+    match tiers.segments.write_place(objects, segment, facts) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::OutOfSpace => {
             // Nothing was replaced.
             work.unneeded.push_back(objects.name(segment, facts.identity));
-            error
+            return Ok(work.failed(tiers, &error));
         }
         // What is named after a crash is unknown.
-        _ => tiers.set_poison(error),
-    })?;
-    tiers.segments.leave_disk(segment, packed)?;
-    Ok(Step::More)
+        Err(error) => return Err(tiers.set_poison(error)),
+    }
+    match tiers.segments.leave_disk(segment, packed) {
+        Ok(()) => Ok(Step::More),
+        // It is removed at the next opening.
+        Err(error) => Ok(work.failed(tiers, &error)),
+    }
 }
 
 impl Work {
@@ -406,7 +410,7 @@ impl Work {
 
     /// Leaves the tier alone for a while.
     fn failed(&mut self, tiers: &Tiers, error: &Error) -> Step {
-        tracing::warn!(%error, "the object tier fails; it is tried again");
+        tracing::warn!(%error, "segments are not moved; it is tried again");
         if self.unneeded.len() > UNNEEDED_MAX && matches!(self.moving, Moving::Idle) {
             // They are found again.
             self.unneeded.clear();
