@@ -95,6 +95,11 @@ pub trait KvRead: Send + Sync {
         visit: &'a mut (dyn FnMut(usize, Entry<'_>) + Send + 'a),
     ) -> Op<'a, Seen>;
 
+    /// Tells that operations on `keys` follow: an engine may have the processor fetch what they need,
+    /// so that their waits for memory overlap. It changes nothing, waits for nothing, and may do
+    /// nothing; keys beyond the limits are passed over.
+    fn prefetch(&self, _keyspace: KeyspaceId, _keys: &[&[u8]]) {}
+
     /// Visits about `budget` entries of a keyspace, in an order of the engine's own.
     ///
     /// A key that is present during the whole sweep, from [`SweepCursor::start`] to `next == None`,

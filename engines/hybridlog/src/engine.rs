@@ -306,6 +306,10 @@ impl KvRead for HybridLogEngine {
         }
     }
 
+    fn prefetch(&self, keyspace: KeyspaceId, keys: &[&[u8]]) {
+        self.store.prefetch(keyspace, keys);
+    }
+
     fn sweep<'a>(
         &'a self,
         keyspace: KeyspaceId,

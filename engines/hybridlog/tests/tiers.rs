@@ -7,7 +7,8 @@ mod support;
 use std::sync::Arc;
 
 use ferrokit_engine::{
-    KvEngine, KvEngineExt, KvRead, ReadOptions, SweepCursor, Update, WriteBatch, WriteOptions,
+    KeyspaceId, KvEngine, KvEngineExt, KvRead, ReadOptions, SweepCursor, Update, WriteBatch,
+    WriteOptions,
 };
 use ferrokit_hybridlog::{HybridLogConfig, HybridLogEngine};
 use ferrokit_storage::Host;
@@ -261,4 +262,23 @@ fn an_index_that_grows_over_cold_records_has_one_place_for_each() {
     check(&host, &engine, 2600, 1);
     // Nothing leads to another half's records: hardly any read finds another key's.
     assert!(stat(&engine, "cold_reads") < 2700, "{}", stat(&engine, "cold_reads"));
+}
+
+#[test]
+fn a_hint_changes_nothing() {
+    let machine = SimMachine::new(9);
+    let host = machine.host();
+    let engine = HybridLogEngine::open(&host, config()).unwrap();
+    fill(&host, &engine, KEYS, 1, &MEMORY);
+    let before = (stat(&engine, "cold_reads"), stat(&engine, "pages_used_bytes"));
+    let mut keys: Vec<Vec<u8>> = (0..KEYS + 100).map(key).collect();
+    keys.extend([Vec::new(), vec![b'k'; 100_000]]);
+    let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    engine.prefetch(KS, &keys);
+    engine.prefetch(KeyspaceId(1 << 20), &keys);
+    engine.prefetch(KS, &[]);
+    assert_eq!(before, (stat(&engine, "cold_reads"), stat(&engine, "pages_used_bytes")));
+    check(&host, &engine, 100, 1);
+    host.wait(engine.close()).unwrap();
+    engine.prefetch(KS, &keys);
 }

@@ -1,5 +1,8 @@
 //! [`Batch`]: the whole requests of an input, run one after the other.
 //!
+//! Before other requests are run, the engine is told of their keys and of those of the requests
+//! behind them, so that it can fetch ahead.
+//!
 //! GETs that follow each other are put off and run together, so that the engine can overlap their
 //! waits. Such a run is kept within the soft bound of unsent replies: where the values are larger
 //! than that, it is given up before anything of it was answered, and shorter runs follow.
@@ -24,6 +27,9 @@ use crate::workspace::Workspace;
 const SEND_AT_BYTES: usize = 256 << 10;
 /// Keys of one batched read, as long as their values are of usual size.
 pub(crate) const GETS_MAX: usize = 64;
+/// Requests that are looked at ahead of their turn, and the longest such.
+const AHEAD_MAX: usize = 16;
+const AHEAD_BYTES_MAX: usize = 1 << 10;
 /// Arguments of a request, and their length, before a client has said who it is.
 const ARGUMENTS_BEFORE_AUTH: u32 = 10;
 const BYTES_BEFORE_AUTH: u32 = 16 << 10;
@@ -60,6 +66,8 @@ pub(crate) struct Batch<'b> {
     pub(crate) has_pushes: bool,
     /// How much of the input behind `offset` was parsed and put off: a run of GETs.
     deferred: usize,
+    /// Up to where requests were looked at ahead of their turn.
+    looked_at: usize,
     /// What the requests came to beyond their replies.
     pub(crate) tally: Tally,
 }
@@ -85,6 +93,7 @@ impl<'b> Batch<'b> {
             replies: 0,
             has_pushes: false,
             deferred: 0,
+            looked_at: 0,
             tally: Tally::default(),
         }
     }
@@ -168,6 +177,9 @@ impl<'b> Batch<'b> {
                     if special & shared_special::PAUSED != 0 && self.is_paused() {
                         return Ran::Held;
                     }
+                    if self.offset >= self.looked_at && special == 0 {
+                        self.look_ahead(len, &limits);
+                    }
                     let was_authenticated = self.session.is_authenticated;
                     self.run_one(len).await;
                     if !was_authenticated {
@@ -190,6 +202,35 @@ impl<'b> Batch<'b> {
                 return Ran::Over;
             }
         }
+    }
+
+    /// Tells the engine the keys of the request of `len` bytes at the offset, and of those behind it:
+    /// what stands first behind the name, which is a key more often than not.
+    fn look_ahead(&mut self, len: usize, limits: &ParseLimits) {
+        let Workspace { input, ahead, arguments, scratch, .. } = &mut *self.workspace;
+        let unread = input.unread();
+        let mut at = self.offset + len;
+        if at >= unread.len() || !self.session.is_authenticated {
+            return;
+        }
+        let mut keys = scratch.take_keys();
+        let first = unread.get(self.offset..).unwrap_or_default();
+        keys.extend(arguments.place(1).and_then(|(start, len)| first.get(start..start + len)));
+        while keys.len() < AHEAD_MAX {
+            let rest = unread.get(at..).unwrap_or_default();
+            let rest = rest.get(..AHEAD_BYTES_MAX).unwrap_or(rest);
+            let Ok(Parsed::Request { len }) = parse_within(limits, rest, ahead) else { break };
+            keys.extend(ahead.place(1).and_then(|(start, len)| rest.get(start..start + len)));
+            at += len;
+        }
+        ahead.reset();
+        if keys.len() > 1 {
+            let keyspace =
+                commands::db_of(&self.worker.shared, self.session, &mut self.tally).keyspace();
+            self.worker.shared.store.engine().prefetch(keyspace, &keys);
+        }
+        self.looked_at = at;
+        scratch.give_back_keys(keys);
     }
 
     /// Whether a pause puts the request at the offset off, which was parsed.
@@ -265,7 +306,7 @@ impl<'b> Batch<'b> {
         if self.deferred == 0 {
             return true;
         }
-        let Workspace { input, arguments, reply, gets, scratch } = &mut *self.workspace;
+        let Workspace { input, arguments, reply, gets, scratch, .. } = &mut *self.workspace;
         let shared = &self.worker.shared;
         let limit_bytes = reply.limit();
         let mark = reply.mark();

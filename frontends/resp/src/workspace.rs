@@ -22,6 +22,8 @@ pub(crate) struct Workspace {
     pub(crate) input: Input,
     pub(crate) arguments: Arguments,
     pub(crate) reply: Reply,
+    /// Requests parsed ahead of their turn, one after the other.
+    pub(crate) ahead: Arguments,
     /// The keys of a run of GETs: start and length in the unread input.
     pub(crate) gets: Vec<(usize, usize)>,
     pub(crate) scratch: Scratch,
@@ -69,6 +71,7 @@ impl WorkspacePool {
         }
         workspace.input.shrink();
         workspace.arguments.shrink_to(KEPT_ENTRIES);
+        workspace.ahead.shrink_to(KEPT_ENTRIES);
         workspace.reply.shrink_to(STANDARD_BYTES);
         workspace.scratch.segments.clear();
         workspace.scratch.segments.shrink_to(KEPT_ENTRIES);

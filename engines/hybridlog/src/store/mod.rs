@@ -5,6 +5,7 @@
 //! | [`drive`] | attempts, and what is waited for between them |
 //! | [`chain`] | finding a key's record, linking, unlinking |
 //! | [`read`] | one key, many keys |
+//! | [`prefetch`] | fetching ahead of operations |
 //! | [`write`] | put, delete, update |
 //! | [`erase`] | what a removal leaves |
 //! | [`batch`] | writes that become visible together |
@@ -38,6 +39,7 @@ mod erase;
 mod expiry;
 pub(crate) mod known;
 pub(crate) mod migrate;
+mod prefetch;
 #[cfg(all(test, not(loom)))]
 mod races;
 mod read;
