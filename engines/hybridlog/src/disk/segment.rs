@@ -288,7 +288,9 @@ impl Segments {
         let segment = self.segment_of(page);
         let state = self.read_state();
         if let Some(mapping) = state.mappings.get(&segment) {
-            let used_bytes = state.pages.get(&page).map_or(0, |facts| facts.used_bytes);
+            // The page may be given up before the others of its segment: nothing tells then what of
+            // it is no hole.
+            let used_bytes = state.pages.get(&page)?.used_bytes;
             return Some(Source::Mapping(Arc::clone(mapping), u64::from(used_bytes)));
         }
         if let Some(file) = state.files.get(&segment) {
@@ -481,5 +483,23 @@ mod tests {
         let wanted: BTreeMap<_, _> = again.into_iter().filter(|(page, _)| *page == 8).collect();
         let error = Segments::open(fs, "d", other, wanted, (None, None)).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Corruption);
+    }
+
+    /// Who comes late for a page that was given up learns that, and reads no zeros.
+    #[test]
+    fn a_page_that_was_given_up_is_gone_though_its_segment_is_mapped() {
+        let machine = SimMachine::new(1);
+        let fs = machine.host().fs;
+        fs.create_dir_all("d").unwrap();
+        let segments = Segments::new(fs, "d", LAYOUT);
+        for page in 4..9 {
+            segments.write_page(page, vec![page as u8; 100]).unwrap();
+        }
+        segments.remap(8, u64::MAX);
+        assert_eq!(segments.sizes().segments_mapped, 1);
+        assert_eq!(segments.read(5, 0, 8).unwrap().wait().unwrap(), [5; 8]);
+        segments.remove_before(6).unwrap();
+        assert!(segments.read(5, 0, 8).is_none() && segments.read_now(5, 0, 8).is_none());
+        assert_eq!(segments.read(6, 0, 8).unwrap().wait().unwrap(), [6; 8]);
     }
 }
