@@ -4,6 +4,8 @@
 //! A segment's file goes once a checkpoint that begins after it is in force: until then an older
 //! checkpoint, or a reader who came before, may lead into it.
 
+use std::sync::PoisonError;
+
 use ferrokit_engine::{Result, block_on};
 
 use super::Store;
@@ -21,6 +23,15 @@ use crate::primitive::Ordering;
 
 /// Pages on disk below which there is nothing worth compacting.
 const MIN_PAGES: u64 = 4;
+
+/// A round of compaction through the pages that there were at its beginning.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    /// The last of them.
+    last_page: u64,
+    /// Words counted as dead then, less those that were met since.
+    not_met_words: u64,
+}
 
 impl Store {
     /// Compacts a page if enough is dead; whether to go on.
@@ -48,16 +59,33 @@ impl Store {
         self.log.truncate(page + 1);
         self.pages_compacted.fetch_add(1, Ordering::Relaxed);
         let dead_words = (bytes.len() as u64 / 8).saturating_sub(moved_words);
-        let dead = &tiers.cold_dead_words.0;
-        let _ = dead.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |words| {
-            Some(words.saturating_sub(dead_words))
-        });
+        self.note_compacted(tiers, page, dead_words);
         if tiers.segments.segment_of(page) != tiers.segments.segment_of(page + 1) {
             // The file goes with the next checkpoint.
             let lock = tiers.checkpoints.lock();
             lock.unwrap_or_else(std::sync::PoisonError::into_inner).is_wanted = true;
         }
         Ok(true)
+    }
+
+    /// Corrects the estimate of what is dead by what a page had. What was counted as dead before a
+    /// round of all pages, and not met in it, was not there: else compaction would look for it forever.
+    fn note_compacted(&self, tiers: &Tiers, page: u64, dead_words: u64) {
+        let mut round = tiers.round.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = dead_words;
+        round.not_met_words = round.not_met_words.saturating_sub(dead_words);
+        let is_over = page >= round.last_page;
+        if is_over {
+            gone += round.not_met_words;
+        }
+        let dead = &tiers.cold_dead_words.0;
+        let _ = dead.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |words| {
+            Some(words.saturating_sub(gone))
+        });
+        if is_over {
+            let not_met_words = dead.load(Ordering::Relaxed);
+            *round = Round { last_page: self.log.tail_page(), not_met_words };
+        }
     }
 
     fn wants_disk_compaction(&self, tiers: &Tiers) -> bool {

@@ -17,6 +17,7 @@ use ferrokit_storage::{DirLock, Host, JobHandle, Notify, Progress};
 use super::Store;
 use super::backup::Backups;
 use super::checkpoint::CheckpointJob;
+use super::compaction::Round;
 use super::expiry::ExpiredKeys;
 use super::migrate::Migration;
 use crate::address::LogicalAddress;
@@ -58,6 +59,8 @@ pub(crate) struct Tiers {
     poison: OnceLock<Error>,
     /// Estimated words of dead records on disk.
     pub(super) cold_dead_words: OwnLine<AtomicU64>,
+    /// How far compaction has gone since that was last corrected.
+    pub(super) round: Mutex<Round>,
     pub(super) cold_reads: AtomicU64,
     pages_evicted: AtomicU64,
     pub(super) checkpoints_taken: AtomicU64,
@@ -116,6 +119,7 @@ impl Tiers {
             failure: Mutex::default(),
             poison: OnceLock::new(),
             cold_dead_words: OwnLine::default(),
+            round: Mutex::default(),
             cold_reads: AtomicU64::new(0),
             pages_evicted: AtomicU64::new(0),
             checkpoints_taken: AtomicU64::new(0),
