@@ -525,11 +525,17 @@ impl World {
             }
         }
         let mode = self.random.below(5);
+        let random = self.random.below(1 << 30);
         if mode == 0 && !self.machine.is_frozen() && self.close().is_ok() {
+            if self.machine.is_frozen() {
+                // What closing had still to do is not needed.
+                self.machine = self.machine.crash(CrashMode::Random(random));
+                self.host = self.machine.host();
+            }
+            self.machine.crash_at(u64::MAX);
             self.reopen(None);
             return;
         }
-        let random = self.random.below(1 << 30);
         let mode = self.random.of(&[
             CrashMode::DropUnsynced,
             CrashMode::KeepAll,
