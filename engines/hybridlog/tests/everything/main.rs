@@ -57,7 +57,7 @@ struct World {
     model: Model,
     history: History,
     follower: Option<Follower>,
-    /// Whether a crash left expired records that the model may lack.
+    /// Whether a crash may leave expired records that the model lacks.
     is_vague: bool,
     version: u64,
     backups: u64,
@@ -133,6 +133,17 @@ impl World {
 
     /// Takes note of a write that was acknowledged, or of one of which nothing is known.
     fn did(&mut self, deed: Deed, level: Option<Durability>) {
+        let now = self.now();
+        if let Deed::Keys(changes) = &deed {
+            // To delete an expired key is to delete an absent one: no durable write. After a crash its
+            // record may be there again, absent to all, and its expiry still to be told.
+            self.is_vague |= changes.iter().any(|(space, key, stored)| {
+                let before = self.model.0[*space].get(key);
+                let has_expired =
+                    before.is_some_and(|(_, expire_at)| expire_at.is_some_and(|at| at <= now));
+                stored.is_none() && has_expired
+            });
+        }
         self.model.apply(&deed);
         self.history.since_synced.push(deed);
         match level {
