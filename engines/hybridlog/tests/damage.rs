@@ -9,7 +9,7 @@ use ferrokit_engine::{Durability, ErrorKind, KvEngine, KvEngineExt, WriteOptions
 use ferrokit_hybridlog::{HybridLogConfig, HybridLogEngine};
 use ferrokit_storage::sim::{CrashMode, SimMachine};
 use ferrokit_storage::{Fs, OpenMode};
-use support::{KS, MEMORY, OS, PAGE, config};
+use support::{KS, MEMORY, OS, PAGE, config, stat};
 
 const KEYS: u64 = 1500;
 const SYNCED: WriteOptions = WriteOptions::with_durability(Durability::Synced);
@@ -47,6 +47,7 @@ fn damageable(seed: u64) -> SimMachine {
         }
         host.settle();
     }
+    assert!(stat(&engine, "pages_on_disk_only") > 0, "all is in memory");
     host.wait(engine.close()).unwrap();
     drop(engine);
     let engine = HybridLogEngine::open(&host, tiered()).unwrap();
