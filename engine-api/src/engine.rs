@@ -96,9 +96,12 @@ pub trait KvRead: Send + Sync {
     ) -> Op<'a, Seen>;
 
     /// Tells that operations on `keys` follow: an engine may have the processor fetch what they need,
-    /// so that their waits for memory overlap. It changes nothing, waits for nothing, and may do
-    /// nothing; keys beyond the limits are passed over.
-    fn prefetch(&self, _keyspace: KeyspaceId, _keys: &[&[u8]]) {}
+    /// so that their waits for memory overlap. It changes nothing and waits for nothing; keys beyond
+    /// the limits are passed over. Answers whether the engine does so at all, whatever the keys: to
+    /// one that does not, nobody need tell them.
+    fn prefetch(&self, _keyspace: KeyspaceId, _keys: &[&[u8]]) -> bool {
+        false
+    }
 
     /// Visits about `budget` entries of a keyspace, in an order of the engine's own.
     ///

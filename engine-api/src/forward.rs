@@ -27,8 +27,8 @@ impl<E: KvRead + ?Sized> KvRead for Arc<E> {
         (**self).get_many_with(keyspace, keys, options, visit)
     }
 
-    fn prefetch(&self, keyspace: KeyspaceId, keys: &[&[u8]]) {
-        (**self).prefetch(keyspace, keys);
+    fn prefetch(&self, keyspace: KeyspaceId, keys: &[&[u8]]) -> bool {
+        (**self).prefetch(keyspace, keys)
     }
 
     fn sweep<'a>(

@@ -306,8 +306,9 @@ impl KvRead for HybridLogEngine {
         }
     }
 
-    fn prefetch(&self, keyspace: KeyspaceId, keys: &[&[u8]]) {
+    fn prefetch(&self, keyspace: KeyspaceId, keys: &[&[u8]]) -> bool {
         self.store.prefetch(keyspace, keys);
+        true
     }
 
     fn sweep<'a>(

@@ -68,10 +68,9 @@ impl Words {
             return;
         }
         #[cfg(target_os = "linux")]
-        // SAFETY: the range lies within the mapping, which is private and anonymous, so that its
-        // pages come back zeroed: valid words, as after `zeroed`. Words are only reached as
-        // atomics, so that even one who still looks at them reads an old or a zero word. A range
-        // beyond the mapping would zero memory of others.
+        // SAFETY: the range lies within this private anonymous mapping, whose pages come back zeroed:
+        // valid words, reached as atomics alone, so that who still looks reads an old or a zero word.
+        // A range beyond the mapping would zero memory of others.
         let _ = unsafe {
             rustix::mm::madvise(
                 std::ptr::with_exposed_provenance_mut(start),

@@ -75,7 +75,26 @@ impl EngineFactory for OnDisk {
     }
 }
 
+const TINY_PAGE: u64 = 4 << 10;
+
 /// So small that every boundary of the log is crossed all the time.
+fn tiny(directory: &str) -> HybridLogConfig {
+    HybridLogConfig {
+        directory: directory.to_owned(),
+        memory_bytes: 96 * TINY_PAGE,
+        page_bytes: TINY_PAGE,
+        index_bytes: 64,
+        garbage_percent: 20,
+        segment_bytes: 4 * TINY_PAGE,
+        checkpoint_bytes: 16 << 10,
+        log_segment_bytes: 16 << 10,
+        keyspaces: 16,
+        mapped_bytes: 0,
+        ..HybridLogConfig::default()
+    }
+}
+
+/// Tiny, with files alone.
 struct TinyOnDisk;
 
 impl EngineFactory for TinyOnDisk {
@@ -84,21 +103,7 @@ impl EngineFactory for TinyOnDisk {
     }
 
     fn open(&self, host: &Host, directory: &str, _options: &Options) -> Result<Arc<dyn KvEngine>> {
-        let page_bytes = 4 << 10;
-        let config = HybridLogConfig {
-            directory: directory.to_owned(),
-            memory_bytes: 96 * page_bytes,
-            page_bytes,
-            index_bytes: 64,
-            garbage_percent: 20,
-            segment_bytes: 4 * page_bytes,
-            checkpoint_bytes: 16 << 10,
-            log_segment_bytes: 16 << 10,
-            keyspaces: 16,
-            mapped_bytes: 0,
-            ..HybridLogConfig::default()
-        };
-        Ok(HybridLogEngine::open(host, config)?)
+        Ok(HybridLogEngine::open(host, tiny(directory))?)
     }
 
     fn durable(&self) -> bool {
@@ -106,7 +111,7 @@ impl EngineFactory for TinyOnDisk {
     }
 }
 
-/// As small, with every tier: segments move to the object tier all the time.
+/// Tiny, with every tier: segments move to the object tier all the time.
 struct TinyTiers;
 
 impl EngineFactory for TinyTiers {
@@ -115,21 +120,12 @@ impl EngineFactory for TinyTiers {
     }
 
     fn open(&self, host: &Host, directory: &str, _options: &Options) -> Result<Arc<dyn KvEngine>> {
-        let page_bytes = 4 << 10;
         let config = HybridLogConfig {
-            directory: directory.to_owned(),
-            memory_bytes: 96 * page_bytes,
-            page_bytes,
-            index_bytes: 64,
-            garbage_percent: 20,
-            segment_bytes: 2 * page_bytes,
-            checkpoint_bytes: 16 << 10,
-            log_segment_bytes: 16 << 10,
-            keyspaces: 16,
-            mapped_bytes: 4 * page_bytes,
+            segment_bytes: 2 * TINY_PAGE,
+            mapped_bytes: 4 * TINY_PAGE,
             object: format!("{directory}/objects"),
-            disk_bytes: 4 * page_bytes,
-            ..HybridLogConfig::default()
+            disk_bytes: 4 * TINY_PAGE,
+            ..tiny(directory)
         };
         Ok(HybridLogEngine::open(host, config)?)
     }

@@ -274,9 +274,9 @@ fn a_hint_changes_nothing() {
     let mut keys: Vec<Vec<u8>> = (0..KEYS + 100).map(key).collect();
     keys.extend([Vec::new(), vec![b'k'; 100_000]]);
     let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-    engine.prefetch(KS, &keys);
-    engine.prefetch(KeyspaceId(1 << 20), &keys);
-    engine.prefetch(KS, &[]);
+    assert!(engine.prefetch(KS, &keys));
+    assert!(engine.prefetch(KeyspaceId(1 << 20), &keys));
+    assert!(engine.prefetch(KS, &[]));
     assert_eq!(before, (stat(&engine, "cold_reads"), stat(&engine, "pages_used_bytes")));
     check(&host, &engine, 100, 1);
     host.wait(engine.close()).unwrap();

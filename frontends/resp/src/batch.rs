@@ -207,16 +207,21 @@ impl<'b> Batch<'b> {
     /// Tells the engine the keys of the request of `len` bytes at the offset, and of those behind it:
     /// what stands first behind the name, which is a key more often than not.
     fn look_ahead(&mut self, len: usize, limits: &ParseLimits) {
+        let keyspace =
+            commands::db_of(&self.worker.shared, self.session, &mut self.tally).keyspace();
+        let engine = self.worker.shared.store.engine();
         let Workspace { input, ahead, arguments, scratch, .. } = &mut *self.workspace;
         let unread = input.unread();
         let mut at = self.offset + len;
-        if at >= unread.len() || !self.session.is_authenticated {
+        let is_last = at >= unread.len();
+        if is_last || !self.session.is_authenticated || !engine.prefetch(keyspace, &[]) {
             return;
         }
         let mut keys = scratch.take_keys();
         let first = unread.get(self.offset..).unwrap_or_default();
         keys.extend(arguments.place(1).and_then(|(start, len)| first.get(start..start + len)));
-        while keys.len() < AHEAD_MAX {
+        // Requests without a key count, too: this is work that no turn bounds.
+        for _ in 1..AHEAD_MAX {
             let rest = unread.get(at..).unwrap_or_default();
             let rest = rest.get(..AHEAD_BYTES_MAX).unwrap_or(rest);
             let Ok(Parsed::Request { len }) = parse_within(limits, rest, ahead) else { break };
@@ -225,9 +230,7 @@ impl<'b> Batch<'b> {
         }
         ahead.reset();
         if keys.len() > 1 {
-            let keyspace =
-                commands::db_of(&self.worker.shared, self.session, &mut self.tally).keyspace();
-            self.worker.shared.store.engine().prefetch(keyspace, &keys);
+            engine.prefetch(keyspace, &keys);
         }
         self.looked_at = at;
         scratch.give_back_keys(keys);
