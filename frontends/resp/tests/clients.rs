@@ -114,8 +114,10 @@ fn clients_are_killed_by_address_and_by_what_they_are() {
     other.expect_end();
     let mut subscriber = server.client();
     subscriber.ask("SUBSCRIBE c");
-    one.check("CLIENT KILL TYPE pubsub SKIPME yes", ":1\r\n");
-    one.check("PUBLISH c m", ":0\r\n");
+    // It hears no more from then on, whether its own task has seen its end or not.
+    one.send(b"CLIENT KILL TYPE pubsub SKIPME yes\r\nPUBLISH c m\r\nPUBSUB NUMSUB c\r\n");
+    one.expect(b":1\r\n:0\r\n*2\r\n$1\r\nc\r\n:0\r\n");
+    one.check("PUBSUB CHANNELS", "*0\r\n");
     subscriber.expect_end();
     let mut other = server.client();
     let id = other.ask("CLIENT ID").integer();

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::client::{Client, lock};
+use crate::client::{Client, Ending, lock};
 use crate::push::Push;
 
 /// The subscribers of a channel, by their ids. Without any it is closed, for good: whoever found it
@@ -28,8 +28,9 @@ impl Channel {
         self.is_closed.load(Ordering::Acquire)
     }
 
+    /// How many are subscribed, without those that were cut off and have not left yet.
     pub(super) fn len(&self) -> usize {
-        lock(&self.subscribers).len()
+        lock(&self.subscribers).iter().filter(|client| is_heard(client)).count()
     }
 
     /// Adds a client; false if the channel is closed.
@@ -58,7 +59,11 @@ impl Channel {
     /// Sends a message to all; to how many.
     pub(super) fn send(&self, push: &Push) -> usize {
         let subscribers = lock(&self.subscribers);
-        subscribers.iter().for_each(|client| client.push(push));
-        subscribers.len()
+        let receivers = subscribers.iter().filter(|client| is_heard(client));
+        receivers.inspect(|client| client.push(push)).count()
     }
+}
+
+fn is_heard(client: &Client) -> bool {
+    client.ending() != Ending::Cut
 }

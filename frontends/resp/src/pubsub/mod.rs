@@ -101,8 +101,7 @@ impl Channels {
         let is_asked = |name: &[u8]| pattern.is_none_or(|pattern| glob::matches(pattern, name));
         let mut names = Vec::new();
         for shard in &self.shards {
-            let open =
-                lock(shard).values().filter(|it| !it.is_closed()).cloned().collect::<Vec<_>>();
+            let open = lock(shard).values().filter(|it| it.len() > 0).cloned().collect::<Vec<_>>();
             names.extend(
                 open.iter().filter(|it| is_asked(it.name())).map(|it| Arc::clone(it.name())),
             );
