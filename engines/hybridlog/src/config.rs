@@ -19,8 +19,11 @@ const MAX_MEMORY_BYTES: u64 = 1 << 46;
 const BUCKET_BYTES: u64 = 64;
 const MAX_BUCKETS: u64 = 1 << 32;
 const MAX_KEYSPACES: u64 = 1 << 16;
-/// A batch is one record of the log.
-const MAX_BATCH_BYTES: u64 = 512 << 20;
+/// As long as a string of Redis may be, and what is kept with it.
+const MAX_VALUE_BYTES: u64 = (512 << 20) + (64 << 10);
+/// A longest value and its key; a batch is one record of the log.
+pub(crate) const MAX_BATCH_BYTES: u64 = MAX_VALUE_BYTES + (64 << 10);
+pub(crate) const MAX_BATCH_OPS: usize = 1 << 16;
 const MAX_SEGMENT_BYTES: u64 = 1 << 40;
 const MIN_CHECKPOINT_BYTES: u64 = 4 << 10;
 const MIN_LOG_SEGMENT_BYTES: u64 = 4 << 10;
@@ -321,19 +324,41 @@ impl HybridLogConfig {
         (self.page_bytes as usize / 16).min(usize::from(u16::MAX))
     }
 
-    /// The longest value in bytes: half a page, less a key and the record's own words.
-    pub(crate) fn max_value_bytes(&self) -> usize {
+    /// The longest value of one record: half a page, less a key and the record's own words.
+    pub(crate) fn record_value_bytes(&self) -> usize {
         self.page_bytes as usize / 2 - self.max_key_bytes() - 64
+    }
+
+    /// Bytes of the pieces that longer values are cut into: five of them fill a page but for a 16th, if
+    /// their key is short.
+    pub(crate) fn piece_bytes(&self) -> usize {
+        self.page_bytes as usize / 16 * 3
+    }
+
+    /// The longest value in bytes, far from what the memory can have at a time: without a directory it
+    /// has the value that a write replaces, too.
+    pub(crate) fn max_value_bytes(&self) -> usize {
+        let part = match self.directory.is_empty() {
+            true => self.memory_bytes / 8,
+            false => self.memory_bytes / 8 * 5,
+        };
+        (part.min(MAX_VALUE_BYTES) as usize).max(self.record_value_bytes())
+    }
+
+    /// Bytes of the keys and values of a batch that the memory has at a time; of a larger batch most
+    /// values are cut into pieces.
+    pub(crate) fn batch_record_bytes(&self) -> usize {
+        (self.memory_bytes / 16).min(MAX_BATCH_BYTES) as usize
     }
 
     /// The most key and value bytes of a batch.
     pub(crate) fn max_batch_bytes(&self) -> usize {
-        (self.memory_bytes / 16).min(MAX_BATCH_BYTES) as usize
+        self.batch_record_bytes().max(self.max_value_bytes() + self.max_key_bytes())
     }
 
     /// The most writes of a batch: as much again for their records' own words.
     pub(crate) fn max_batch_ops(&self) -> usize {
-        (self.max_batch_bytes() / 64).min(1 << 16)
+        (self.batch_record_bytes() / 64).min(MAX_BATCH_OPS)
     }
 }
 
@@ -473,7 +498,7 @@ mod tests {
                 ..HybridLogConfig::default()
             };
             config.check().unwrap();
-            let record = 5 * 8 + config.max_key_bytes() + config.max_value_bytes() + 2 * 7;
+            let record = 5 * 8 + config.max_key_bytes() + config.record_value_bytes() + 2 * 7;
             assert!(record as u64 <= page_bytes / 2);
         }
     }

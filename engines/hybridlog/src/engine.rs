@@ -17,8 +17,8 @@ use crate::store::{Intent, Outcome, Reading, Store, SweptBuckets};
 
 /// A FASTER-style engine: a latch-free hash index over a record log that is updated in place.
 ///
-/// Without a directory everything is in memory, all answers are ready, and nothing survives the
-/// process. With one, writes are as durable as is asked, and the data may outgrow the memory.
+/// Without a directory everything is in memory, all answers but those of long values are ready, and
+/// nothing survives the process. With one, writes are as durable as is asked, and the data may outgrow the memory.
 ///
 /// Dropping it without [`close`](KvEngine::close) is a crash of the process as far as durability
 /// goes; its job ends either way.

@@ -17,7 +17,8 @@ pub(crate) enum Interrupt {
     },
     /// The index has no room for another entry.
     IndexFull,
-    /// It has to know what lies in a part of a chain that is not in memory.
+    /// It has to know what lies in a part of a chain that is not in memory, or has to do with a value
+    /// that is longer than a record.
     Cold(Vec<Asked>),
     /// Keys it is to write, each with its space, have expired, and a feed is to hear of that first.
     Expired(Vec<(u64, Box<[u8]>)>),

@@ -17,8 +17,19 @@ use crate::epoch::{Epochs, Guard, Protected};
 use crate::interrupt::{Attempt, Interrupt};
 use crate::primitive::{AtomicU64, Ordering, OwnLine};
 
-/// Space numbers are below this: a record has 48 bits for them.
-const MAX_SPACES: u64 = 1 << 48;
+/// Space numbers are below this: a record has 48 bits for them, of which the highest is that of the
+/// [pieces](pieces_of) of a space's long values.
+const MAX_SPACES: u64 = 1 << 47;
+
+/// The space of the pieces of the long values of a space; no keyspace shows it.
+pub(crate) const fn pieces_of(space: u64) -> u64 {
+    space | MAX_SPACES
+}
+
+/// The space whose long values' pieces are in a space, if it is such a one.
+pub(crate) const fn owner_of(space: u64) -> Option<u64> {
+    if space & MAX_SPACES == 0 { None } else { Some(space & !MAX_SPACES) }
+}
 
 /// The records a keyspace shows.
 pub(crate) struct Space {
@@ -94,6 +105,11 @@ impl Spaces {
         }
     }
 
+    /// Whether a record of that space may live: a keyspace shows it, or the one it has the pieces of.
+    pub(crate) fn has_records_of(&self, id: u64) -> bool {
+        self.by_id.contains_key(&owner_of(id).unwrap_or(id))
+    }
+
     /// The space of that number, if a keyspace shows it.
     pub(crate) fn by_id(&self, id: u64) -> Option<&Space> {
         self.by_id.get(&id).map(|space| &**space)
@@ -164,7 +180,7 @@ impl Keyspaces {
                 return Err(Error::new(
                     ErrorKind::OutOfSpace,
                     "clear_keyspace",
-                    "all 2^48 space numbers were used; open a new engine",
+                    "all 2^47 space numbers were used; open a new engine",
                 ));
             }
             let place = by_keyspace.get_mut(keyspace.0 as usize).ok_or_else(no_such_keyspace)?;
@@ -213,6 +229,14 @@ impl Keyspaces {
             spaces.iter().map(|space| (space.id, space.entries())).collect()
         };
         Ok(look(spaces, *next_id))
+    }
+
+    /// The same spaces with the entries that they have by now; those that are gone as they were.
+    pub(crate) fn counted_anew(&self, spaces: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let guard = self.epochs.enter();
+        let now = self.spaces.load(&guard);
+        let count = |(id, entries)| (id, now.by_id(id).map_or(entries, Space::entries));
+        spaces.iter().copied().map(count).collect()
     }
 
     /// A number beyond those of all spaces there have been.

@@ -92,6 +92,7 @@ fn a_reader_never_sees_half_of_an_overwrite() {
             expire_at: 1,
             capacity: 16,
             is_tombstone: false,
+            is_long: false,
         };
         Record::at(&words).write_new(&plan, LogicalAddress::NULL, Born::Free);
         let writer = {
@@ -250,6 +251,7 @@ fn write_record(log: &RecordLog, byte: u8) -> LogicalAddress {
         expire_at: 0,
         capacity: 8,
         is_tombstone: false,
+        is_long: false,
     };
     let address = log.allocate(plan.words(), Purpose::Compaction).unwrap();
     log.record(address).write_new(&plan, LogicalAddress::NULL, Born::Free);

@@ -207,6 +207,7 @@ mod tests {
             expire_at: 0,
             capacity: 0,
             is_tombstone: false,
+            is_long: false,
         };
         Record::at(&words).write_new(&plan, LogicalAddress::NULL, Born::Free);
         let mut bytes = seal_page(&words, address);

@@ -353,8 +353,9 @@ fn pages_are_as_they_were_whatever_the_memory() {
         HybridLogEngine::open(&host, config)
     };
     let engine = open(64 << 20).unwrap();
-    let long = vec![7; 200 << 10];
+    let (long_key, long) = (vec![b'k'; 20 << 10], vec![7; 200 << 10]);
     host.wait(engine.put(KS, b"long", &long, None, &OS)).unwrap();
+    host.wait(engine.put(KS, &long_key, b"v", None, &OS)).unwrap();
     drop(engine);
     // Nothing but the log tells, and it has what does not fit.
     let error = open(1 << 20).err().unwrap();
@@ -365,6 +366,7 @@ fn pages_are_as_they_were_whatever_the_memory() {
     for memory_bytes in [4 << 20, 1 << 30] {
         let engine = open(memory_bytes).unwrap();
         assert_eq!(host.wait(engine.get(KS, b"long")).unwrap(), Some(long.clone()));
+        assert!(host.wait(engine.get(KS, &long_key)).unwrap().is_some());
         host.wait(engine.close()).unwrap();
         drop(engine);
     }

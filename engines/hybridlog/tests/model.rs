@@ -15,6 +15,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 const KEYSPACES: u32 = 3;
+/// What is longer is not appended to.
+const LONGEST: usize = 3000;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -33,7 +35,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let keyspace = 0..KEYSPACES;
     let key = prop_oneof![3 => 0..12_u16, 1 => 0..400_u16];
-    let len = prop_oneof![3 => 0..40_usize, 1 => 0..500_usize];
+    // The longest are cut into pieces.
+    let len = prop_oneof![12 => 0..40_usize, 4 => 0..500_usize, 1 => 1500..4000_usize];
     let ttl = prop_oneof![3 => Just(None), 1 => (0..50_u64).prop_map(Some)];
     prop_oneof![
         8 => (keyspace.clone(), key.clone(), len.clone(), ttl)
@@ -104,7 +107,7 @@ fn run(steps: &[Step]) {
             Step::Append { keyspace, key, len } => {
                 let (key, more) = (key_bytes(*key), value_bytes(number, *len));
                 let mut change = |present: Option<Entry<'_>>, out: &mut Vec<u8>| {
-                    if present.is_some_and(|entry| entry.value.len() > 400) {
+                    if present.is_some_and(|entry| entry.value.len() > LONGEST) {
                         return Update::Delete;
                     }
                     out.extend_from_slice(present.map_or(&[], |entry| entry.value));
@@ -115,7 +118,7 @@ fn run(steps: &[Step]) {
                     engine.update(KeyspaceId(*keyspace), &key, &WRITE, &mut change).wait().unwrap();
                 let space = &mut model[*keyspace as usize];
                 assert_eq!(written.existed, Some(space.contains_key(&key)));
-                if space.get(&key).is_some_and(|(value, _)| value.len() > 400) {
+                if space.get(&key).is_some_and(|(value, _)| value.len() > LONGEST) {
                     space.remove(&key);
                 } else {
                     space.entry(key).or_default().0.extend_from_slice(&more);

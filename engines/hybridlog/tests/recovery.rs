@@ -32,6 +32,30 @@ fn get(machine: &SimMachine, engine: &Arc<HybridLogEngine>, key: &[u8]) -> Optio
 }
 
 #[test]
+fn keys_that_came_during_a_checkpoint_are_counted_once_after_a_crash() {
+    let config = HybridLogConfig { checkpoint_bytes: 16 << 10, index_bytes: 4 << 20, ..config() };
+    let options = OS.reporting_existed();
+    for pace in 1..20 {
+        let machine = SimMachine::new(pace);
+        let host = machine.host();
+        let engine = HybridLogEngine::open(&host, config.clone()).unwrap();
+        let mut keys = 0_u64;
+        while engine.stats().get("checkpoints") == Some(0) {
+            host.wait(engine.put(KS, &keys.to_be_bytes(), b"v", None, &options)).unwrap();
+            keys += 1;
+            if keys.is_multiple_of(pace) {
+                host.background.step();
+            }
+        }
+        drop(engine);
+        let machine = machine.crash(CrashMode::ProcessKill);
+        let host = machine.host();
+        let engine = HybridLogEngine::open(&host, config.clone()).unwrap();
+        assert_eq!(host.wait(engine.keyspace_len(KS)).unwrap().entries, keys, "pace {pace}");
+    }
+}
+
+#[test]
 fn what_was_synced_is_there_after_a_power_cut() {
     let machine = SimMachine::new(1);
     let host = machine.host();

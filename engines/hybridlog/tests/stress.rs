@@ -29,7 +29,7 @@ fn config(seed: u64) -> HybridLogConfig {
         page_bytes: PAGE,
         index_bytes: 64,
         // Chains of many keys, or an index that grows.
-        index_bytes_max: if seed.is_multiple_of(2) { 1 << 20 } else { 4 << 10 },
+        index_bytes_max: if seed.is_multiple_of(2) { 1 << 20 } else { 16 << 10 },
         segment_bytes: 4 * PAGE,
         checkpoint_bytes: 32 << 10,
         log_segment_bytes: 64 << 10,
@@ -54,7 +54,9 @@ fn key(thread: u64, n: u64) -> Vec<u8> {
 
 fn value(version: u64) -> Vec<u8> {
     let mut value = version.to_le_bytes().to_vec();
-    value.resize(8 + (version % 150) as usize, version as u8);
+    // Some are cut into pieces.
+    let len = if version.is_multiple_of(41) { 1700 + version % 9000 } else { version % 150 };
+    value.resize(8 + len as usize, version as u8);
     value
 }
 

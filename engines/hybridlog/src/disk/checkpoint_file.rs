@@ -85,6 +85,8 @@ pub(crate) struct Facts {
     pub(crate) spaces: Vec<(u64, u64)>,
     /// The pages, from `begin_page` on.
     pub(crate) pages: BTreeMap<u64, PageFacts>,
+    /// The hashes of the keys with long values, each as often as it was counted.
+    pub(crate) long_keys: Vec<(u64, u64)>,
     /// Words of records that are taken for dead.
     pub(crate) dead_words: u64,
     /// Pages before this one hold records of keyspaces that were cleared since.
@@ -111,10 +113,12 @@ impl Facts {
         for number in self.numbers() {
             writer.number(number)?;
         }
-        writer.number(self.spaces.len() as u64)?;
-        for (id, entries) in &self.spaces {
-            writer.number(*id)?;
-            writer.number(*entries)?;
+        for pairs in [&self.spaces, &self.long_keys] {
+            writer.number(pairs.len() as u64)?;
+            for (name, count) in pairs {
+                writer.number(*name)?;
+                writer.number(*count)?;
+            }
         }
         writer.number(self.pages.len() as u64)?;
         for (page, facts) in &self.pages {
@@ -188,11 +192,15 @@ impl Facts {
             has_expiries,
             has_records,
         ] = numbers;
-        let count = reader.number()?;
-        let mut spaces = Vec::new();
-        for _ in 0..count {
-            spaces.push((reader.number()?, reader.number()?));
-        }
+        let mut pairs = || -> Result<Vec<(u64, u64)>> {
+            let count = reader.number()?;
+            let mut pairs = Vec::new();
+            for _ in 0..count {
+                pairs.push((reader.number()?, reader.number()?));
+            }
+            Ok(pairs)
+        };
+        let (spaces, long_keys) = (pairs()?, pairs()?);
         let count = reader.number()?;
         let mut pages = BTreeMap::new();
         for _ in 0..count {
@@ -215,6 +223,7 @@ impl Facts {
             time: UnixMillis(time),
             next_space,
             spaces,
+            long_keys,
             pages,
             dead_words,
             collect_before_page,
@@ -387,6 +396,7 @@ mod tests {
             time: UnixMillis(8),
             next_space: 9,
             spaces: vec![(1, 2), (3, 4)],
+            long_keys: vec![(u64::MAX, 1), (7, 2)],
             pages: (3..5).map(|page| (page, PageFacts { used_bytes: 7, checksum: 8 })).collect(),
             dead_words: 2,
             collect_before_page: 4,

@@ -12,7 +12,7 @@ use ferrokit_storage::{File, Fs, OpenMode};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The format of these files. Nothing reads an older one.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const HEADER_BYTES: usize = 16;
 const CHUNK_HEADER_BYTES: usize = 12;
 /// Bytes of a full chunk.

@@ -174,6 +174,7 @@ mod tests {
             expire_at,
             capacity: 40,
             is_tombstone: false,
+            is_long: false,
         }
     }
 

@@ -361,6 +361,11 @@ impl RecordLog {
         page.dead_words.fetch_add(words as u64, Ordering::Relaxed);
     }
 
+    /// Counts words as dead that lie in whatever pages.
+    pub(crate) fn count_dead_anywhere(&self, words: usize) {
+        self.page(self.tail_page()).dead_words.fetch_add(words as u64, Ordering::Relaxed);
+    }
+
     /// Takes it back that a record is dead: a tombstone became a value again.
     pub(crate) fn uncount_dead(&self, address: LogicalAddress, words: usize) {
         let page = self.page(address.page(self.page_words_log2));
@@ -514,6 +519,7 @@ mod tests {
             expire_at: 0,
             capacity: 0,
             is_tombstone: false,
+            is_long: false,
         };
         log.record(address).write_new(&plan, LogicalAddress::NULL, Born::Free);
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! word 0  header   flags(16) | previous(48)      flags: latched, replaced, removed, with_expiry,
-//!                                                       tombstone
+//!                                                       tombstone, long
 //! word 1  state    version(32) | value_len(32)
 //! word 2  name     space(48) | key_len(16)
 //! word 3  size     hash_low(32) | record_words(32)
@@ -17,7 +17,8 @@
 //! unlinks a dead successor, while the record is neither latched nor dead.
 //!
 //! A *tombstone* is a live record that says its key is absent: older records of the key may lie in
-//! the part of the chain that is not in memory.
+//! the part of the chain that is not in memory. A *long* record holds a manifest in the place of its
+//! value, which lies elsewhere.
 //!
 //! # Reading while another thread writes
 //! The latch bit and the version make a seqlock. A writer sets the latch bit, a release fence,
@@ -54,6 +55,7 @@ impl Header {
     const REMOVED: u64 = 1 << 50;
     const WITH_EXPIRY: u64 = 1 << 51;
     const TOMBSTONE: u64 = 1 << 52;
+    const LONG: u64 = 1 << 53;
 
     #[inline]
     pub(crate) const fn previous(self) -> LogicalAddress {
@@ -80,6 +82,12 @@ impl Header {
     #[inline]
     pub(crate) const fn is_tombstone(self) -> bool {
         self.0 & Self::TOMBSTONE != 0
+    }
+
+    /// Whether it holds a manifest in the place of its value.
+    #[inline]
+    pub(crate) const fn is_long(self) -> bool {
+        self.0 & Self::LONG != 0
     }
 
     #[inline]
@@ -116,6 +124,10 @@ impl DiskHeader {
         Header(self.0).is_tombstone()
     }
 
+    pub(crate) const fn is_long(self) -> bool {
+        Header(self.0).is_long()
+    }
+
     /// Given up when it was still in memory: no version of its key.
     pub(crate) const fn is_removed(self) -> bool {
         self.0 & Header::REMOVED != 0
@@ -148,6 +160,8 @@ pub(crate) struct Blueprint<'a> {
     pub(crate) capacity: usize,
     /// Whether it says that the key is absent.
     pub(crate) is_tombstone: bool,
+    /// Whether the value is a manifest.
+    pub(crate) is_long: bool,
 }
 
 /// Whether a new record is latched by whoever writes it.
@@ -177,6 +191,8 @@ pub(crate) struct Copied {
     pub(crate) value_len: usize,
     /// When it expires; 0 = never.
     pub(crate) expire_at: u64,
+    /// Whether it is a manifest in the place of the value.
+    pub(crate) is_long: bool,
 }
 
 /// Why nothing was read.
@@ -231,6 +247,7 @@ impl<'a> Record<'a> {
         let flag = |is_set: bool, flag: u64| if is_set { flag } else { 0 };
         let flags = flag(with_expiry, Header::WITH_EXPIRY)
             | flag(blueprint.is_tombstone, Header::TOMBSTONE)
+            | flag(blueprint.is_long, Header::LONG)
             | flag(born == Born::Latched, Header::LATCHED);
         let set = |word: usize, value: u64| self.words[word].store(value, Ordering::Relaxed);
         set(STATE, blueprint.value.len() as u64);
@@ -345,7 +362,7 @@ impl<'a> Record<'a> {
         let start = self.value_start();
         let expire_at = self.expire_word(header);
         append_bytes(&self.words[start..start + words_of(value_len)], value_len, out);
-        Copied { value_len, expire_at }
+        Copied { value_len, expire_at, is_long: header.is_long() }
     }
 
     #[inline]
@@ -450,6 +467,11 @@ impl Latched<'_> {
         self.header.is_tombstone()
     }
 
+    /// Whether it holds a manifest in the place of its value.
+    pub(crate) fn is_long(&self) -> bool {
+        self.header.is_long()
+    }
+
     /// Whether value and expiry may be written where they are. The last version a record can have
     /// is never used up: a longer-lived record moves, so that a version never comes back.
     pub(crate) fn fits(&self, value_len: usize, expire_at: u64) -> bool {
@@ -461,9 +483,11 @@ impl Latched<'_> {
         self.record.words[STATE].load(Ordering::Relaxed) >> 32
     }
 
-    /// Overwrites value and expiry, which [fit](Self::fits), where they are.
+    /// Overwrites value and expiry, which [fit](Self::fits), where they are; not of a long record,
+    /// whose pieces would then be younger than itself.
     pub(crate) fn overwrite(&mut self, value: &[u8], expire_at: u64) {
         debug_assert!(self.fits(value.len(), expire_at), "what does not fit is not overwritten");
+        debug_assert!(!self.is_long(), "a long record is replaced");
         if self.header.has_expiry_word() {
             self.record.words[EXPIRY].store(expire_at, Ordering::Relaxed);
         }
@@ -476,6 +500,7 @@ impl Latched<'_> {
     pub(crate) fn bury(&mut self) {
         self.set_state(0);
         self.header.0 |= Header::TOMBSTONE;
+        self.header.0 &= !Header::LONG;
     }
 
     fn set_state(&self, value_len: usize) {
@@ -550,6 +575,7 @@ mod tests {
             expire_at,
             capacity: value.len(),
             is_tombstone: false,
+            is_long: false,
         }
     }
 
@@ -572,7 +598,10 @@ mod tests {
                     let (mut key_out, mut out) = (Vec::new(), b"x".to_vec());
                     record.copy_key(&mut key_out);
                     assert_eq!(key_out, key);
-                    assert_eq!(record.read(&mut out), Ok(Copied { value_len, expire_at }));
+                    assert_eq!(
+                        record.read(&mut out),
+                        Ok(Copied { value_len, expire_at, is_long: false })
+                    );
                     assert_eq!(&out[1..], value);
                 }
             }
@@ -605,7 +634,10 @@ mod tests {
         assert!(!latched.fits(1, 5), "no expiry word");
         drop(latched);
         let mut out = Vec::new();
-        assert_eq!(record.read(&mut out), Ok(Copied { value_len: 16, expire_at: 0 }));
+        assert_eq!(
+            record.read(&mut out),
+            Ok(Copied { value_len: 16, expire_at: 0, is_long: false })
+        );
         assert_eq!(out, [1; 16]);
     }
 

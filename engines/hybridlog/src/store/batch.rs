@@ -11,7 +11,8 @@ use ferrokit_engine::{BatchOp, CommitTicket, Durability, Op, Result, WriteBatch}
 
 use super::chain::{Found, Lookup};
 use super::known::{Asked, ColdKey, Known};
-use super::write::{Outcome, blueprint, tombstone};
+use super::long::Unlinked;
+use super::write::{NewValue, Outcome, tombstone};
 use super::{Name, Store};
 use crate::address::LogicalAddress;
 use crate::epoch::Guard;
@@ -27,8 +28,8 @@ use crate::log::record::{Born, End, Latched, Record};
 struct Planned<'b> {
     name: Name<'b>,
     keyspace: ferrokit_engine::KeyspaceId,
-    /// The value and its expiry; `None` removes.
-    put: Option<(&'b [u8], u64)>,
+    /// The value; `None` removes.
+    put: Option<NewValue<'b>>,
 }
 
 /// The new record of a key, written and not linked.
@@ -47,6 +48,8 @@ enum Old<'g> {
     /// Something on disk; whether the key is present, or a guess.
     Cold {
         existed: bool,
+        /// What it is, where that is known.
+        known: Option<&'g ColdKey>,
     },
 }
 
@@ -56,7 +59,7 @@ impl Old<'_> {
         match self {
             Self::Nothing => false,
             Self::Record(_, latched) => !latched.is_tombstone(),
-            Self::Cold { existed } => *existed,
+            Self::Cold { existed, .. } => *existed,
         }
     }
 }
@@ -76,8 +79,42 @@ impl Store {
         if batch.is_empty() {
             return Op::ok(Outcome { existed: false, ticket: CommitTicket::NONE });
         }
+        if self.has_long_values(batch) {
+            return self.write_long(batch, durability, reports_existed);
+        }
         self.drive("write", move |guard, known| {
-            self.write_batch(guard, known, batch, durability, reports_existed)
+            self.write_batch(guard, known, batch, &[], durability, reports_existed)
+        })
+    }
+
+    /// Applies a batch with values that are longer than a record: first their pieces, then all of it.
+    #[cold]
+    fn write_long<'a>(
+        &'a self,
+        batch: &'a WriteBatch,
+        durability: Durability,
+        reports_existed: bool,
+    ) -> Op<'a, Outcome> {
+        Op::pending(async move {
+            loop {
+                let pieces = self.write_pieces_of(batch).await?;
+                let write = self.drive("write", |guard, known| {
+                    let spaces = self.keyspaces.load(guard)?;
+                    for (op, pieces) in batch.iter().zip(&pieces) {
+                        let space = spaces.of(op.keyspace())?.id();
+                        if pieces.as_ref().is_some_and(|it| it.space() != space) {
+                            return Ok(None);
+                        }
+                    }
+                    self.write_batch(guard, known, batch, &pieces, durability, reports_existed)
+                        .map(Some)
+                });
+                // Else a keyspace was exchanged since.
+                if let Some(outcome) = write.await? {
+                    pieces.iter().flatten().for_each(Unlinked::set_linked);
+                    return Ok(outcome);
+                }
+            }
         })
     }
 
@@ -86,11 +123,12 @@ impl Store {
         guard: &Guard<'_>,
         known: &Known,
         batch: &WriteBatch,
+        pieces: &[Option<Unlinked>],
         durability: Durability,
         reports_existed: bool,
     ) -> Attempt<Outcome> {
         let spaces = self.keyspaces.load(guard)?;
-        let plan = self.plan(batch, spaces)?;
+        let plan = self.plan(batch, pieces, spaces)?;
         let names: Vec<Name<'_>> = plan.iter().map(|write| write.name).collect();
         let table = self.table_for_all(&names, guard)?;
         let mut latches = Latches::take(table, names.iter().map(|name| name.hash))?;
@@ -121,17 +159,25 @@ impl Store {
         Ok(Outcome { existed, ticket: saw })
     }
 
-    /// The last write of each key.
-    fn plan<'b>(&self, batch: &'b WriteBatch, spaces: &Spaces) -> Result<Vec<Planned<'b>>> {
+    /// The last write of each key; `pieces` are those of long values, by their places.
+    fn plan<'b>(
+        &self,
+        batch: &'b WriteBatch,
+        pieces: &'b [Option<Unlinked>],
+        spaces: &Spaces,
+    ) -> Result<Vec<Planned<'b>>> {
         let mut plan = Vec::with_capacity(batch.len());
-        for op in batch.iter() {
+        for (place, op) in batch.iter().enumerate() {
             let keyspace = op.keyspace();
             let name = self.name(spaces.of(keyspace)?.id(), op.key());
             let put = match op {
                 BatchOp::Put { expire_at, .. } if self.is_past(expire_at) => None,
                 BatchOp::Put { value, expire_at, .. } => {
-                    self.note_expiry(expire_at.map_or(0, |at| at.0));
-                    Some((value, expire_at.map_or(0, |at| at.0)))
+                    let expire_at = expire_at.map_or(0, |at| at.0);
+                    self.note_expiry(expire_at);
+                    let pieces = pieces.get(place).and_then(Option::as_ref);
+                    let stored = pieces.map_or(value.into(), Unlinked::stored);
+                    Some(NewValue { whole: value, stored, expire_at })
                 }
                 BatchOp::Delete { .. } => None,
             };
@@ -187,7 +233,7 @@ impl Store {
     ) -> Attempt<Option<Prepared<'t>>> {
         let hash = write.name.hash;
         let (slot, plan) = match write.put {
-            Some((value, expire_at)) => {
+            Some(value) => {
                 let slot = loop {
                     let (slot, seen) =
                         table.find_or_create(hash, Access::Holder, self.log.begin())?;
@@ -198,7 +244,7 @@ impl Store {
                         break slot;
                     }
                 };
-                (slot, blueprint(&write.name, value, expire_at, value.len()))
+                (slot, value.blueprint(&write.name))
             }
             None => {
                 let Some((slot, _)) = table.find(hash, Access::Holder)? else { return Ok(None) };
@@ -223,7 +269,7 @@ impl Store {
         &'g self,
         table: &'g Table,
         plan: &[Planned<'_>],
-        known: &Known,
+        known: &'g Known,
         reports_existed: bool,
     ) -> Attempt<Vec<Old<'g>>> {
         let (mut asked, mut expired) = (Vec::new(), Vec::new());
@@ -252,13 +298,15 @@ impl Store {
                         if tells_expiries && known.is_some_and(is_expired) {
                             note_expired(&write.name);
                         }
-                        if known.is_none() && (reports_existed || tells_expiries) {
+                        if known.is_none()
+                            && (reports_existed || tells_expiries || self.may_be_long(&write.name))
+                        {
                             asked.push(Asked::key(&cold, &write.name));
                         }
                         let is_live = |known: &ColdKey| {
                             known.value.as_ref().is_some_and(|it| !self.is_expired(it.expire_at))
                         };
-                        break Old::Cold { existed: known.is_none_or(is_live) };
+                        break Old::Cold { existed: known.is_none_or(is_live), known };
                     }
                 }
             });
@@ -295,7 +343,7 @@ impl Store {
             let Ok(space) = spaces.of(write.keyspace) else { continue };
             existed |= match &old {
                 Old::Nothing => false,
-                Old::Cold { existed } => *existed,
+                Old::Cold { existed, .. } => *existed,
                 Old::Record(_, latched) => {
                     !latched.is_tombstone() && !self.is_expired(latched.expire_at())
                 }
@@ -316,8 +364,13 @@ impl Store {
         match (prepared, old) {
             (Some(new), old) => {
                 self.link_held(&new);
-                if let Old::Record(found, latched) = old {
-                    self.retire(&found, latched, End::Replaced);
+                match old {
+                    Old::Nothing => {}
+                    Old::Record(found, latched) => self.retire(&found, latched, End::Replaced),
+                    Old::Cold { known, .. } => {
+                        let words = self.log.record(new.address).size_words();
+                        self.count_cold_dead(&write.name, known, words);
+                    }
                 }
                 match (was_counted, write.put.is_some()) {
                     (false, true) => space.count_added(),
@@ -349,9 +402,7 @@ impl Store {
 /// The words of all records of a batch, were each delete a tombstone.
 fn words(plan: &[Planned<'_>]) -> u64 {
     let words = |write: &Planned<'_>| match write.put {
-        Some((value, expire_at)) => {
-            blueprint(&write.name, value, expire_at, value.len()).words() as u64
-        }
+        Some(value) => value.blueprint(&write.name).words() as u64,
         None => tombstone(&write.name).words() as u64,
     };
     plan.iter().map(words).sum()

@@ -10,6 +10,9 @@
 
 use ferrokit_engine::{CommitTicket, Result};
 
+use super::known::ColdKey;
+use super::long::{MANIFEST_BYTES, Manifest};
+use super::write::Stored;
 use super::{Name, Store};
 use crate::address::LogicalAddress;
 use crate::index::entry::Entry;
@@ -233,8 +236,8 @@ impl Store {
 
     /// Makes a latched record in memory a tombstone where it is, if that fits.
     pub(super) fn bury(&self, found: &Found<'_>, mut latched: Latched<'_>, space: &Space) {
+        self.log.count_dead(found.address, self.words_that_die(found, &latched));
         latched.bury();
-        self.log.count_dead(found.address, found.record.size_words());
         space.count_removed();
     }
 
@@ -242,7 +245,7 @@ impl Store {
     pub(super) fn retire(&self, found: &Found<'_>, latched: Latched<'_>, end: End) {
         let previous = latched.previous();
         if !latched.is_tombstone() {
-            self.log.count_dead(found.address, found.record.size_words());
+            self.log.count_dead(found.address, self.words_that_die(found, &latched));
         }
         latched.end(end);
         if found.predecessor.is_some() {
@@ -252,6 +255,34 @@ impl Store {
             // If it fails, a newer record was linked before it, and the next search unlinks it.
             let _ = found.slot.exchange(found.head, found.head.with_address(next));
         }
+    }
+
+    /// The words of a record that dies, and of what it alone leads to.
+    fn words_that_die(&self, found: &Found<'_>, latched: &Latched<'_>) -> usize {
+        let words = found.record.size_words();
+        if !latched.is_long() {
+            return words;
+        }
+        let (mut key, mut manifest) = (Vec::new(), Vec::with_capacity(MANIFEST_BYTES));
+        self.uncount_long(&self.name_of(found.record, &mut key));
+        latched.copy_value(&mut manifest);
+        words + Manifest::words_of(Stored { bytes: &manifest, is_long: true })
+    }
+
+    /// Counts as dead what a new record of `words` words replaces on disk, or about as much as itself
+    /// if that is not known.
+    pub(super) fn count_cold_dead(&self, name: &Name<'_>, old: Option<&ColdKey>, words: usize) {
+        let words = match old {
+            None => words,
+            Some(ColdKey { value: None, .. }) => 0,
+            Some(ColdKey { value: Some(old), .. }) => {
+                if old.is_long {
+                    self.uncount_long(name);
+                }
+                old.words(name) + Manifest::words_of(old.stored())
+            }
+        };
+        self.count_cold_dead_words(words);
     }
 
     /// Removes a latched record's key.

@@ -99,8 +99,17 @@ struct UnderWay {
 enum Phase {
     Copying(Copying),
     Closing(GrowthPause),
-    Flushing { end_page: u64 },
-    Syncing { facts: Arc<Facts>, log: Op<'static, ()>, segments: Vec<(u64, u64)> },
+    Flushing {
+        end_page: u64,
+        /// The spaces with their entries as the last page was closed: what came since is counted when
+        /// it is replayed.
+        spaces: Vec<(u64, u64)>,
+    },
+    Syncing {
+        facts: Arc<Facts>,
+        log: Op<'static, ()>,
+        segments: Vec<(u64, u64)>,
+    },
 }
 
 /// The index, on its way into its file.
@@ -319,24 +328,28 @@ impl Store {
             // Whatever the copy leads to was allocated before the page that is opened here; records
             // that an index which has grown leads to lie behind it.
             Phase::Closing(pause) => match self.log.close_tail() {
-                Ok(end_page) => Ok(Stepped::More(Phase::Flushing { end_page })),
+                Ok(end_page) => {
+                    let spaces = self.keyspaces.counted_anew(&parts.moment.spaces);
+                    Ok(Stepped::More(Phase::Flushing { end_page, spaces }))
+                }
                 Err(Interrupt::Failed(error)) => Err(error),
                 Err(_) => {
                     tiers.want_frame();
                     Ok(Stepped::More(Phase::Closing(pause)))
                 }
             },
-            Phase::Flushing { end_page } => {
+            Phase::Flushing { end_page, spaces } => {
                 let pages = (FLUSHED_PER_STEP >> tiers.page_words_log2 >> 3).max(1);
                 let flushed = tiers.flushed_page();
                 if flushed < end_page {
                     self.flush_before(tiers, end_page.min(flushed + pages))?;
-                    return Ok(Stepped::More(phase));
+                    return Ok(Stepped::More(Phase::Flushing { end_page, spaces }));
                 }
                 let log_end = journal.log().end();
                 let next_space = self.keyspaces.next_space();
                 *parts.holds = None;
-                let facts = self.facts(tiers, job, parts, end_page, (log_end, next_space));
+                let facts =
+                    self.facts(tiers, job, parts, (end_page, spaces), (log_end, next_space));
                 let (fs, directory) = (&*tiers.host.fs, tiers.directory.as_str());
                 let (file, _) = facts.write(fs, directory, parts.number)?.finish()?;
                 parts.syncs.push(file.sync_all());
@@ -369,7 +382,7 @@ impl Store {
         tiers: &Tiers,
         job: &CheckpointJob,
         parts: &Parts<'_>,
-        end_page: u64,
+        (end_page, spaces): (u64, Vec<(u64, u64)>),
         (log_end, next_space): (LogPosition, u64),
     ) -> Facts {
         let Parts { moment, base, .. } = parts;
@@ -386,7 +399,8 @@ impl Store {
             log_end,
             time: moment.time,
             next_space,
-            spaces: moment.spaces.clone(),
+            spaces,
+            long_keys: self.long_values.keys(),
             pages: BTreeMap::from_iter(tiers.segments.facts_between(begin_page, end_page)),
             dead_words: tiers.cold_dead_words.0.load(Ordering::Relaxed) + self.log.dead_words(),
             collect_before_page: self.collect_before_page.load(Ordering::Acquire).min(end_page),

@@ -11,6 +11,7 @@ use super::tiers::Tiers;
 use super::{Name, Store};
 use crate::address::LogicalAddress;
 use crate::disk::image::{self, FIXED_BYTES, StoredRecord};
+use crate::keyspaces::owner_of;
 use crate::log::record::Copied;
 use crate::primitive::Ordering;
 
@@ -116,19 +117,48 @@ impl Tiers {
 }
 
 impl Store {
-    /// Reads what was asked for. What was given up meanwhile stays unknown: who asked looks again.
+    /// Finds out what was asked for, or does it. What was given up meanwhile stays unknown: who asked
+    /// looks again.
+    ///
+    /// # Errors
+    /// `Corruption`, `Io`; for pieces to be written, those of a put.
+    pub(super) async fn find_out(
+        &self,
+        operation: &'static str,
+        asked: Vec<Asked>,
+        known: &mut Known,
+    ) -> Result<()> {
+        let mut records = Vec::with_capacity(asked.len());
+        for asked in asked {
+            match asked {
+                Asked::Key { .. } | Asked::Chain { .. } => records.push(asked),
+                Asked::Whole { space, manifest } => self.read_whole(space, manifest, known).await?,
+                Asked::Pieces { keyspace, key, value } => {
+                    let written = self.write_pieces(operation, keyspace, &key, &value).await?;
+                    known.add_written(value, written);
+                }
+            }
+        }
+        self.read_records(records, known).await
+    }
+
+    /// Reads the records that were asked for.
     ///
     /// # Errors
     /// `Corruption`, `Io`.
-    pub(super) async fn read_cold(&self, asked: Vec<Asked>, known: &mut Known) -> Result<()> {
+    pub(super) async fn read_records(&self, asked: Vec<Asked>, known: &mut Known) -> Result<()> {
         let Some(tiers) = &self.tiers else { return Ok(()) };
         let how = if asked.len() == 1 && may_block() { How::Now } else { How::Await };
         // All first reads are under way before the first is waited for.
         let begun: Vec<_> = asked
             .into_iter()
             .map(|asked| {
-                let (Asked::Key { start, .. } | Asked::Chain { start, .. }) = asked;
-                let read = tiers.begin_read(start, how);
+                let read = match asked {
+                    Asked::Key { start, .. } | Asked::Chain { start, .. } => {
+                        tiers.begin_read(start, how)
+                    }
+                    Asked::Whole { .. } | Asked::Pieces { .. } => Coming::Gone,
+                };
                 (asked, read)
             })
             .collect();
@@ -142,6 +172,8 @@ impl Store {
                     let chain = Chain { start, begin, first, how };
                     self.read_chain(tiers, chain, known).await?;
                 }
+                // No records.
+                Asked::Whole { .. } | Asked::Pieces { .. } => {}
             }
         }
         Ok(())
@@ -170,7 +202,7 @@ impl Store {
                 let is_live = !header.is_tombstone() && !self.is_expired(expire_at);
                 Ok(is_live.then(|| {
                     out.extend_from_slice(record.value);
-                    Copied { value_len, expire_at }
+                    Copied { value_len, expire_at, is_long: header.is_long() }
                 }))
             })?;
             match seen {
@@ -203,7 +235,10 @@ impl Store {
             };
             let record = tiers.parse(address, &bytes)?;
             let previous = record.header.previous();
-            if !is_cached && tiers.read_cache.as_ref().is_some_and(|it| it.insert(address, &bytes))
+            // Of a long value some pieces alone are of no use.
+            if !is_cached
+                && owner_of(record.space).is_none()
+                && tiers.read_cache.as_ref().is_some_and(|it| it.insert(address, &bytes))
             {
                 // What the cache takes, the pages have to leave.
                 tiers.wake();
@@ -262,6 +297,9 @@ struct Chain {
 
 /// What a record says of its key.
 fn value(record: &StoredRecord<'_>) -> Option<ColdValue> {
-    (!record.header.is_tombstone())
-        .then(|| ColdValue { value: record.value.to_vec(), expire_at: record.expire_at })
+    (!record.header.is_tombstone()).then(|| ColdValue {
+        value: record.value.to_vec(),
+        expire_at: record.expire_at,
+        is_long: record.header.is_long(),
+    })
 }

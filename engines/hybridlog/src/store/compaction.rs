@@ -13,7 +13,7 @@ use super::chain::Lookup;
 use super::drive::{Step, Wait};
 use super::known::{Asked, Known};
 use super::tiers::Tiers;
-use super::write::blueprint;
+use super::write::{Stored, blueprint};
 use crate::address::LogicalAddress;
 use crate::disk::image::{StoredRecord, read_record};
 use crate::index::table::Access;
@@ -114,13 +114,16 @@ impl Store {
             if self.has_feeds() {
                 self.expire_in_job(tiers, record.space, record.key)?;
             }
+            if record.header.is_long() {
+                self.uncount_long(&self.name(record.space, record.key));
+            }
             return Ok(false);
         }
         let mut known = Known::default();
         loop {
             let step = self.run_now("compaction", |guard| {
                 let spaces = self.keyspaces.load(guard)?;
-                if spaces.by_id(record.space).is_none() {
+                if !spaces.has_records_of(record.space) {
                     return Ok(false);
                 }
                 self.try_keep(guard, record, address, &known)
@@ -146,6 +149,9 @@ impl Store {
         known: &Known,
     ) -> Attempt<bool> {
         let name = self.name(record.space, record.key);
+        if !self.is_in_use(guard, known, &name, record.value)? {
+            return Ok(false);
+        }
         let table = self.table_for(&name, guard)?;
         let cold = match self.find(table, &name, Access::Mover)? {
             Lookup::Cold(cold) => cold,
@@ -163,7 +169,8 @@ impl Store {
                 return Ok(false);
             }
         }
-        let plan = blueprint(&name, record.value, record.expire_at, record.value.len());
+        let stored = Stored { bytes: record.value, is_long: record.header.is_long() };
+        let plan = blueprint(&name, stored, record.expire_at, record.value.len());
         let place = (cold.slot, cold.head);
         let previous = cold.head.address();
         match self.insert_at(place, previous, &plan, Purpose::Compaction, None)? {

@@ -28,7 +28,7 @@ pub(super) enum Wait {
     Space { words: u64 },
     /// A checkpoint that holds the index as it is.
     Growth,
-    /// Records on disk.
+    /// Records on disk, long values.
     Cold(Vec<Asked>),
     /// Expired keys, each with its space, to be removed.
     Expired(Vec<(u64, Box<[u8]>)>),
@@ -81,7 +81,7 @@ impl Store {
         known: &mut Known,
     ) -> Result<()> {
         match wait {
-            Wait::Cold(asked) => self.read_cold(asked, known).await,
+            Wait::Cold(asked) => self.find_out(operation, asked, known).await,
             Wait::Space { words } => self.wait_for_space(operation, words).await,
             Wait::Growth => self.wait_for_growth().await,
             Wait::Expired(keys) => self.expire_all(keys).await,

@@ -3,6 +3,7 @@
 use ferrokit_engine::CommitTicket;
 
 use super::chain::{Append, Cold, Found};
+use super::known::ColdKey;
 use super::write::{Outcome, Site, Step, behind, tombstone};
 use super::{Name, Store};
 use crate::address::LogicalAddress;
@@ -12,6 +13,18 @@ use crate::interrupt::Attempt;
 use crate::keyspaces::Space;
 use crate::log::Purpose;
 use crate::log::record::{End, Latched};
+
+/// What a tombstone is put before.
+pub(super) struct Before<'a> {
+    /// The cold part of the chain.
+    pub(super) cold: &'a Cold<'a>,
+    /// What is left of it, where that is known.
+    pub(super) link: Option<LogicalAddress>,
+    /// What it says of the key, where that is known.
+    pub(super) old: Option<&'a ColdKey>,
+    /// Whether the key is among the entries of its keyspace.
+    pub(super) is_counted: bool,
+}
 
 impl Store {
     /// Removes a latched record's key: the record itself if there is no disk, else by a tombstone.
@@ -107,7 +120,9 @@ impl Store {
     ) -> Attempt<Step> {
         self.with_append_of_delete(site, |append| {
             let name = &site.name;
-            let ticket = self.erase_over_logged(name, site.space, cold, link, existed, append)?;
+            let old = site.known.key(cold.address, name);
+            let before = Before { cold, link, old, is_counted: existed };
+            let ticket = self.erase_over_logged(name, site.space, &before, append)?;
             Ok(Step::linked(ticket, existed))
         })
     }
@@ -118,16 +133,15 @@ impl Store {
         &self,
         name: &Name<'_>,
         space: &Space,
-        cold: &Cold<'_>,
-        link: Option<LogicalAddress>,
-        is_counted: bool,
+        before: &Before<'_>,
         append: Option<&Append<'_>>,
     ) -> Attempt<Option<CommitTicket>> {
+        let Before { cold, link, old, is_counted } = *before;
         let (previous, plan) = (behind(cold, link), tombstone(name));
         let place = (cold.slot, cold.head);
         let ticket = self.insert_at(place, previous, &plan, Purpose::Write, append)?;
         if ticket.is_some() {
-            self.count_cold_dead(plan.words());
+            self.count_cold_dead(name, old, plan.words());
             if is_counted {
                 space.count_removed();
             }
@@ -157,7 +171,9 @@ impl Store {
         link: LogicalAddress,
     ) -> Attempt<Step> {
         self.with_append_of_expiry(site.intent.keyspace, &site.name, |append| {
-            self.erase_over_logged(&site.name, site.space, cold, Some(link), true, append)
+            let old = site.known.key(cold.address, &site.name);
+            let before = Before { cold, link: Some(link), old, is_counted: true };
+            self.erase_over_logged(&site.name, site.space, &before, append)
         })?;
         Ok(Step::Again)
     }

@@ -14,6 +14,7 @@ use ferrokit_engine::{CommitTicket, Durability, KeyspaceId, Result, block_on};
 
 use super::chain::{Append, Lookup};
 use super::drive::{Step, Wait};
+use super::erase::Before;
 use super::known::{Asked, ColdKey, Known};
 use super::tiers::Tiers;
 use super::{Name, Store};
@@ -157,9 +158,14 @@ impl Store {
                 if !record.value.as_ref().is_some_and(|it| self.is_expired(it.expire_at)) {
                     return Ok(());
                 }
-                let link = Some(record.link);
+                let before = Before {
+                    cold: &cold,
+                    link: Some(record.link),
+                    old: Some(record),
+                    is_counted: true,
+                };
                 self.with_append_of_expiry(keyspace, &name, |append| {
-                    self.erase_over_logged(&name, space, &cold, link, true, append)
+                    self.erase_over_logged(&name, space, &before, append)
                 })?
             }
         };
@@ -178,7 +184,7 @@ impl Store {
                     self.run_now("expiry", |guard| self.try_expire(guard, &known, space, &key))?;
                 match step {
                     Step::Done(()) => break,
-                    Step::Wait(Wait::Cold(asked)) => self.read_cold(asked, &mut known).await?,
+                    Step::Wait(Wait::Cold(asked)) => self.read_records(asked, &mut known).await?,
                     Step::Wait(Wait::Space { words }) => {
                         self.wait_for_space("expiry", words).await?;
                     }

@@ -1,4 +1,5 @@
-//! [`Known`]: what an operation has learned of the part of the log that is not in memory.
+//! [`Known`]: what an operation has learned of the part of the log that is not in memory, and of values
+//! that are longer than a record.
 //!
 //! An attempt that needs a record from there is interrupted with what it [asks](Asked) for; the
 //! answer, read outside any epoch, is there when it starts again. An answer is about the part of a
@@ -7,8 +8,12 @@
 
 use std::collections::HashMap;
 
+use ferrokit_engine::KeyspaceId;
+
 use super::Name;
 use super::chain::Cold;
+use super::long::{Manifest, Unlinked};
+use super::write::{Stored, blueprint};
 use crate::address::LogicalAddress;
 
 /// What has to be read.
@@ -32,6 +37,22 @@ pub(crate) enum Asked {
         /// Where the log began when the chain was followed to there.
         begin: LogicalAddress,
     },
+    /// The value that a long record leads to.
+    Whole {
+        /// The space of its key.
+        space: u64,
+        /// What the record says.
+        manifest: Manifest,
+    },
+    /// That the pieces of a value be written which a key is to have.
+    Pieces {
+        /// The key's keyspace.
+        keyspace: KeyspaceId,
+        /// The key.
+        key: Box<[u8]>,
+        /// The value.
+        value: Vec<u8>,
+    },
 }
 
 impl Asked {
@@ -52,6 +73,19 @@ pub(crate) struct ColdValue {
     pub(crate) value: Vec<u8>,
     /// 0 = never.
     pub(crate) expire_at: u64,
+    /// Whether that is a manifest in the place of the value.
+    pub(crate) is_long: bool,
+}
+
+impl ColdValue {
+    /// The words of its record.
+    pub(super) fn words(&self, name: &Name<'_>) -> usize {
+        blueprint(name, self.stored(), self.expire_at, self.value.len()).words()
+    }
+
+    pub(super) fn stored(&self) -> Stored<'_> {
+        Stored { bytes: &self.value, is_long: self.is_long }
+    }
 }
 
 /// The newest record of a key in the cold part of its chain.
@@ -86,6 +120,10 @@ pub(crate) struct Known(Option<Box<Answers>>);
 struct Answers {
     keys: HashMap<LogicalAddress, Vec<ColdKey>>,
     chains: HashMap<LogicalAddress, Vec<ChainRecord>>,
+    /// By the ids of long values; nothing of one of which a piece is missing.
+    wholes: HashMap<u64, Option<Vec<u8>>>,
+    /// A value whose pieces were written last.
+    written: Option<(Vec<u8>, Unlinked)>,
 }
 
 impl Known {
@@ -98,6 +136,34 @@ impl Known {
     /// The records of a chain's cold part, newest first.
     pub(super) fn chain(&self, start: LogicalAddress) -> Option<&[ChainRecord]> {
         self.0.as_ref()?.chains.get(&start).map(Vec::as_slice)
+    }
+
+    /// A long value; nothing if a piece of it is missing.
+    pub(super) fn whole(&self, id: u64) -> Option<Option<&[u8]>> {
+        Some(self.0.as_ref()?.wholes.get(&id)?.as_deref())
+    }
+
+    /// The pieces of a value that is to be linked in `space`, if they are written.
+    pub(super) fn written(&self, space: u64, value: &[u8]) -> Option<&Unlinked> {
+        let (written, unlinked) = self.0.as_ref()?.written.as_ref()?;
+        (unlinked.space() == space && written == value).then_some(unlinked)
+    }
+
+    /// Takes note that the value whose pieces were written is linked.
+    pub(super) fn set_linked(&self) {
+        if let Some((_, unlinked)) = self.0.as_ref().and_then(|it| it.written.as_ref()) {
+            unlinked.set_linked();
+        }
+    }
+
+    /// Adds a long value.
+    pub(super) fn add_whole(&mut self, id: u64, value: Option<Vec<u8>>) {
+        self.0.get_or_insert_default().wholes.insert(id, value);
+    }
+
+    /// Adds a value whose pieces were written.
+    pub(super) fn add_written(&mut self, value: Vec<u8>, unlinked: Unlinked) {
+        self.0.get_or_insert_default().written = Some((value, unlinked));
     }
 
     /// Adds the answer for a key.

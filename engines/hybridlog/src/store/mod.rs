@@ -9,6 +9,7 @@
 //! | [`write`] | put, delete, update |
 //! | [`erase`] | what a removal leaves |
 //! | [`batch`] | writes that become visible together |
+//! | [`long`] | values that are longer than a record |
 //! | [`sweep`] | visiting all keys |
 //! | [`expiry`] | removing expired keys so that change feeds hear of it |
 //! | [`space`] | compaction in memory, and what happens when memory is short |
@@ -38,6 +39,7 @@ mod drive;
 mod erase;
 mod expiry;
 pub(crate) mod known;
+mod long;
 pub(crate) mod migrate;
 mod prefetch;
 #[cfg(all(test, not(loom)))]
@@ -58,6 +60,7 @@ use ferrokit_engine::{
 };
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use self::long::LongValues;
 use self::space::Maintenance;
 use self::tiers::Tiers;
 use crate::config::HybridLogConfig;
@@ -94,6 +97,13 @@ pub(crate) struct Store {
     hash_seed: u64,
     slack_percent: usize,
     garbage_percent: u64,
+    max_key_bytes: usize,
+    /// The longest value of a record; longer ones are cut into pieces of so many bytes.
+    record_value_bytes: usize,
+    piece_bytes: usize,
+    /// Bytes of keys and values of a batch beyond which most of its values are cut.
+    batch_record_bytes: usize,
+    long_values: LongValues,
     /// Held by whoever compacts.
     maintenance: Mutex<Maintenance>,
     /// Pages before this one are to be compacted: a keyspace was cleared since they were written.
@@ -141,6 +151,11 @@ impl Store {
             hash_seed,
             slack_percent: config.slack_percent as usize,
             garbage_percent: u64::from(config.garbage_percent),
+            max_key_bytes: config.max_key_bytes(),
+            record_value_bytes: config.record_value_bytes(),
+            piece_bytes: config.piece_bytes(),
+            batch_record_bytes: config.batch_record_bytes(),
+            long_values: LongValues::new(env.random.next_u64()),
             maintenance: Mutex::new(Maintenance::default()),
             collect_before_page: AtomicU64::new(0),
             maintenance_wanted: OwnLine(AtomicU64::new(0)),

@@ -105,7 +105,7 @@ fn a_write_that_fails_does_not_let_compaction_drop_what_lives() {
             block_on(Env::system().timer.sleep(Duration::from_millis(200)));
             Err(Error::new(ErrorKind::OutOfSpace, "log.append", "no segment"))
         };
-        let plan = blueprint(&name, b"new value", 0, 9);
+        let plan = blueprint(&name, b"new value"[..].into(), 0, 9);
         let (place, previous) = ((cold.slot, cold.head), cold.head.address());
         let put = store.insert_at(place, previous, &plan, Purpose::Write, Some(&append));
         assert!(put.is_err());

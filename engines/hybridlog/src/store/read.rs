@@ -4,7 +4,7 @@ use ferrokit_engine::{CommitTicket, Entry as Lent, KeyspaceId, Op, Result};
 
 use super::chain::Lookup;
 use super::drive::Step;
-use super::known::{Asked, Known};
+use super::known::{Asked, ColdValue, Known};
 use super::{Name, Store, shown_expiry, with_scratch};
 use crate::epoch::Guard;
 use crate::index::latches::Latches;
@@ -117,7 +117,9 @@ impl Store {
                 Lookup::Cold(cold) => {
                     let Some(answer) = known.key(cold.address, name) else {
                         if let Some(cached) = self.read_cached(&cold, name, out) {
-                            return Ok(cached);
+                            let resolve =
+                                |copied| self.resolve(known, name.space, copied, out, start);
+                            return cached.map(resolve).transpose();
                         }
                         return Err(Interrupt::Cold(vec![Asked::key(&cold, name)]));
                     };
@@ -125,14 +127,14 @@ impl Store {
                     if answer.value.is_some() && live.is_none() {
                         self.note_expired(name.space, name.key);
                     }
-                    return Ok(live.map(|it| {
-                        out.extend_from_slice(&it.value);
-                        Copied { value_len: it.value.len(), expire_at: it.expire_at }
-                    }));
+                    let Some(live) = live else { return Ok(None) };
+                    return Ok(Some(self.copy_cold(known, name.space, live, out)?));
                 }
             };
             match found.record.read(out) {
-                Ok(copied) if !self.is_expired(copied.expire_at) => return Ok(Some(copied)),
+                Ok(copied) if !self.is_expired(copied.expire_at) => {
+                    return self.resolve(known, name.space, copied, out, start).map(Some);
+                }
                 Ok(_) => {
                     out.truncate(start);
                     self.note_expired(name.space, name.key);
@@ -156,6 +158,21 @@ impl Store {
                 Err(Unreadable::Latched) => return Err(Interrupt::Again),
             }
         }
+    }
+
+    /// Appends a value from disk to `out`, all of it.
+    pub(super) fn copy_cold(
+        &self,
+        known: &Known,
+        space: u64,
+        cold: &ColdValue,
+        out: &mut Vec<u8>,
+    ) -> Attempt<Copied> {
+        let ColdValue { value, expire_at, is_long } = cold;
+        let start = out.len();
+        out.extend_from_slice(value);
+        let copied = Copied { value_len: value.len(), expire_at: *expire_at, is_long: *is_long };
+        self.resolve(known, space, copied, out, start)
     }
 
     /// Reads many keys. Who sees one write of a batch here sees all of them: either no batch was
@@ -297,31 +314,20 @@ impl Store {
         let latches = Latches::take(table, names.iter().map(|name| name.hash))?;
         let mut found = 0;
         with_scratch(|scratch| -> Attempt<()> {
-            if self.tiers.is_some() {
-                // A page may be evicted between two looks: nothing is shown before all is read.
-                let mut hits = Vec::with_capacity(names.len());
-                for (index, name) in names.iter().enumerate() {
-                    let start = scratch.len();
-                    let read = self.read_in(table, name, Access::Holder, guard, known, scratch)?;
-                    hits.extend(read.map(|copied| Hit { index, start, copied }));
-                }
-                drop(latches);
-                for hit in &hits {
-                    let value = &scratch[hit.start..hit.start + hit.copied.value_len];
-                    visit(hit.index, lent(value, hit.copied));
-                }
-                found = hits.len();
-                return Ok(());
-            }
+            // A page may be evicted between two looks, and a long value be not known yet: nothing is
+            // shown before all is read.
+            let mut hits = Vec::with_capacity(names.len());
             for (index, name) in names.iter().enumerate() {
-                scratch.clear();
-                // Under the latches nothing interrupts: each key is shown once.
+                let start = scratch.len();
                 let read = self.read_in(table, name, Access::Holder, guard, known, scratch)?;
-                if let Some(copied) = read {
-                    visit(index, lent(scratch, copied));
-                    found += 1;
-                }
+                hits.extend(read.map(|copied| Hit { index, start, copied }));
             }
+            drop(latches);
+            for hit in &hits {
+                let value = &scratch[hit.start..hit.start + hit.copied.value_len];
+                visit(hit.index, lent(value, hit.copied));
+            }
+            found = hits.len();
             Ok(())
         })?;
         Ok(Reading { found, ticket: self.ticket_of_all(spaces, &names) })

@@ -16,7 +16,7 @@ use super::migrate::Migration;
 use super::tiers::{Tiers, TiersParts};
 use super::{Intent, Store};
 use crate::address::LogicalAddress;
-use crate::config::HybridLogConfig;
+use crate::config::{HybridLogConfig, MAX_BATCH_BYTES, MAX_BATCH_OPS};
 use crate::disk::checkpoint_file::{self, Current, Facts, IndexShape, Records};
 use crate::disk::image::{load_page, read_record};
 use crate::disk::packed::{Packing, read_key};
@@ -35,8 +35,6 @@ use crate::read_cache::ReadCache;
 
 /// The directory of the log in that of the engine.
 const LOG_DIRECTORY: &str = "log";
-/// Bytes of a record beside key and value.
-const RECORD_SPARE_BYTES: usize = 64;
 /// What the log may take beyond a batch's own bytes.
 const LOG_RECORD_SPARE_BYTES: usize = 4096;
 
@@ -118,6 +116,7 @@ impl Store {
         let store = Self::of(&host.env, config, seed, span, index, keyspaces, epochs, Some(tiers))?;
         if let Some(tiers) = &store.tiers {
             tiers.cold_dead_words.0.store(facts.dead_words, Ordering::Relaxed);
+            store.long_values.set_keys(&facts.long_keys);
             if facts.has_expiries {
                 tiers.expired.note_expiries();
             }
@@ -125,9 +124,9 @@ impl Store {
         store.collect_before_page.store(facts.collect_before_page, Ordering::Relaxed);
         store.load_pages(head, facts.end_page)?;
         store.clock.raise(facts.time);
-        if let Some(checkpoint) = &checkpoint
-            && checkpoint.base.number != checkpoint.number
-        {
+        if checkpoint.is_some() {
+            // Of its own index, too, which was copied while writes went on: the entries were counted
+            // after that.
             store.index_pages(facts.scan_from.max(facts.begin_page)..facts.end_page)?;
         }
         let kept = checkpoint.as_ref().map(|it| (it.number, it.base.number));
@@ -224,8 +223,9 @@ impl Store {
         }
         let log_config = LogConfig {
             segment_bytes: config.log_segment_bytes,
-            max_record_bytes: config.max_batch_bytes()
-                + journal::overhead_bytes(config.max_batch_ops())
+            // That of any configuration: the log may have been written with more memory.
+            max_record_bytes: MAX_BATCH_BYTES as usize
+                + journal::overhead_bytes(MAX_BATCH_OPS)
                 + LOG_RECORD_SPARE_BYTES,
             ..LogConfig::default()
         };
@@ -286,11 +286,8 @@ impl Store {
 
     /// Applies the changes of a record.
     fn apply(&self, changes: &[Change<'_>]) -> Result<()> {
-        let now = |op: Op<'_, super::Outcome>| match op {
-            Op::Ready(outcome) => outcome.map(drop),
-            // Nothing is asked of what is on disk, and space is made at once.
-            _ => Err(Error::new(ErrorKind::Busy, "hybridlog.replay", "a replay had to wait")),
-        };
+        // Nothing is asked of what is on disk, and space is made at once: all are as good as ready.
+        let now = |op: Op<'_, super::Outcome>| op.wait().map(drop);
         let intent = |keyspace, key| Intent {
             operation: "hybridlog.replay",
             keyspace,
@@ -299,12 +296,12 @@ impl Store {
             reports_existed: false,
         };
         for change in changes {
-            if let Change::Put { key, value, .. } = change
-                && key.len() + value.len() + RECORD_SPARE_BYTES > self.log.page_words() * 8 / 2
+            if let Change::Put { key, .. } = change
+                && key.len() > self.max_key_bytes
             {
                 return Err(Error::invalid(
                     "hybridlog.open",
-                    "page: the log has records for larger pages than these",
+                    "page: the log has keys for larger pages than these",
                 ));
             }
         }
@@ -441,6 +438,7 @@ fn begin_anew(host: &Host, config: &HybridLogConfig) -> Result<Beginning> {
         next_space: u64::from(config.keyspaces),
         spaces: (0..u64::from(config.keyspaces)).map(|id| (id, 0)).collect(),
         pages: BTreeMap::new(),
+        long_keys: Vec::new(),
         dead_words: 0,
         collect_before_page: 0,
         index: 0,

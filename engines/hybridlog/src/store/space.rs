@@ -12,12 +12,14 @@ use ferrokit_engine::{Error, ErrorKind, Result, UnixMillis};
 
 use super::Store;
 use super::chain::Lookup;
-use super::write::blueprint;
+use super::known::Known;
+use super::write::{Stored, blueprint};
 use crate::address::LogicalAddress;
 use crate::epoch::Guard;
 use crate::index::Growth;
 use crate::index::table::Access;
 use crate::interrupt::{Attempt, Interrupt};
+use crate::keyspaces::owner_of;
 use crate::log::record::End;
 use crate::log::{Purpose, RESERVED_FRAMES};
 use crate::primitive::{Backoff, Ordering};
@@ -72,6 +74,12 @@ impl Store {
         }
         maintenance.fruitless = None;
         Ok(())
+    }
+
+    /// Lets the next write that is short go through the log again, whatever the last one found.
+    pub(super) fn forget_fruitless_round(&self) {
+        let mut maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+        maintenance.fruitless = None;
     }
 
     /// Asks for maintenance if enough of the log is dead. Called once per opened page.
@@ -210,19 +218,29 @@ impl Store {
             _ if record.header().is_dead() => return Ok(words),
             _ => return Err(Interrupt::Again),
         };
+        let is_in_use = match owner_of(name.space).filter(|_| spaces.has_records_of(name.space)) {
+            None => spaces.has_records_of(name.space),
+            Some(_) => {
+                value.clear();
+                // Nobody writes to a piece.
+                let read = record.read(value);
+                read.is_ok() && self.is_in_use(guard, &Known::default(), &name, value)?
+            }
+        };
         let Some(latched) = record.latch() else { return Ok(words) };
         match spaces.by_id(name.space) {
-            None => self.retire(&found, latched, End::Removed),
+            _ if !is_in_use => self.retire(&found, latched, End::Removed),
             Some(space) if self.is_expired(latched.expire_at()) => {
                 self.remove(&found, latched, space);
             }
-            Some(_) => {
+            _ => {
                 value.clear();
                 let copied = latched.copy_value(value);
                 // Room that a value grew to is kept, room it left is not.
                 let room = latched.capacity();
                 let capacity = if copied.value_len * 2 < room { copied.value_len } else { room };
-                let plan = blueprint(&name, value, copied.expire_at, capacity);
+                let stored = Stored { bytes: value, is_long: copied.is_long };
+                let plan = blueprint(&name, stored, copied.expire_at, capacity);
                 let moved = self.replace(&found, latched, &plan, Purpose::Compaction, None)?;
                 if moved.is_none() {
                     return Err(Interrupt::Again);

@@ -213,11 +213,13 @@ impl Store {
                 if record.value.is_some() && live.is_none() {
                     self.note_expired(space, &record.key);
                 }
-                let value = live.map(|it| {
-                    collected.bytes.extend_from_slice(&it.value);
-                    let copied = Copied { value_len: it.value.len(), expire_at: it.expire_at };
-                    (key.end..key.end + it.value.len(), copied)
-                });
+                let value = match live {
+                    None => None,
+                    Some(live) => {
+                        let copied = self.copy_cold(known, space, live, &mut collected.bytes)?;
+                        Some((key.end..key.end + copied.value_len, copied))
+                    }
+                };
                 collected.entries.push((key, value));
             }
         }
@@ -242,7 +244,9 @@ impl Store {
         }
         let Some(key) = collected.add_key(|bytes| record.copy_key(bytes)) else { return Ok(()) };
         let read = match record.read(&mut collected.bytes) {
-            Ok(copied) if !self.is_expired(copied.expire_at) => Some(copied),
+            Ok(copied) if !self.is_expired(copied.expire_at) => {
+                Some(self.resolve(known, space, copied, &mut collected.bytes, key.end)?)
+            }
             Ok(_) => {
                 self.note_expired(space, &collected.bytes[key.clone()]);
                 None

@@ -279,8 +279,8 @@ impl Tiers {
 }
 
 impl Store {
-    /// Counts what a record for a key that lies on disk makes dead there: about as much as itself.
-    pub(super) fn count_cold_dead(&self, words: usize) {
+    /// Counts words on disk as dead.
+    pub(super) fn count_cold_dead_words(&self, words: usize) {
         if let Some(tiers) = &self.tiers {
             tiers.cold_dead_words.0.fetch_add(words as u64, Ordering::Relaxed);
         }

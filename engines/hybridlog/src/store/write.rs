@@ -45,6 +45,38 @@ impl<'a> Intent<'a> {
     }
 }
 
+/// What a record holds of a value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stored<'a> {
+    /// The value, or a manifest in its place.
+    pub(super) bytes: &'a [u8],
+    pub(super) is_long: bool,
+}
+
+impl<'a> From<&'a [u8]> for Stored<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self { bytes, is_long: false }
+    }
+}
+
+/// A value to be written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NewValue<'a> {
+    /// All of it, as the log of changes has it.
+    pub(super) whole: &'a [u8],
+    /// What the record is to hold of it.
+    pub(super) stored: Stored<'a>,
+    /// When it expires; 0 = never.
+    pub(super) expire_at: u64,
+}
+
+impl<'a> NewValue<'a> {
+    /// One that fits a record.
+    pub(super) fn short(value: &'a [u8], expire_at: u64) -> Self {
+        Self { whole: value, stored: value.into(), expire_at }
+    }
+}
+
 /// What a write did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outcome {
@@ -77,7 +109,7 @@ pub(super) struct Site<'g> {
     pub(super) table: &'g Table,
     pub(super) name: Name<'g>,
     pub(super) space: &'g Space,
-    known: &'g Known,
+    pub(super) known: &'g Known,
     /// The journal, if the write is logged.
     pub(super) journal: Option<&'g Journal>,
     pub(super) intent: Intent<'g>,
@@ -107,8 +139,41 @@ impl Store {
             return self.delete(intent);
         }
         let expire_at = expire_at.map_or(0, |at| at.0);
+        if self.is_long(value.len()) {
+            return self.put_long(intent, value, expire_at);
+        }
+        let value = NewValue::short(value, expire_at);
         self.drive(intent.operation, move |guard, known| {
-            self.write_one(guard, known, intent, |site| self.put_at(site, value, expire_at))
+            self.write_one(guard, known, intent, |site| self.put_at(site, value))
+        })
+    }
+
+    /// Stores a value that is longer than a record: first its pieces, then what leads to them.
+    #[cold]
+    fn put_long<'a>(
+        &'a self,
+        intent: Intent<'a>,
+        whole: &'a [u8],
+        expire_at: u64,
+    ) -> Op<'a, Outcome> {
+        let Intent { operation, keyspace, key, .. } = intent;
+        Op::pending(async move {
+            loop {
+                let unlinked = self.write_pieces(operation, keyspace, key, whole).await?;
+                let (space, stored) = (unlinked.space(), unlinked.stored());
+                let value = NewValue { whole, stored, expire_at };
+                let put = self.drive(operation, |guard, known| {
+                    if self.keyspaces.load(guard)?.of(keyspace)?.id() != space {
+                        return Ok(None);
+                    }
+                    self.write_one(guard, known, intent, |site| self.put_at(site, value)).map(Some)
+                });
+                // Else the keyspace was exchanged since.
+                if let Some(outcome) = put.await? {
+                    unlinked.set_linked();
+                    return Ok(outcome);
+                }
+            }
         })
     }
 
@@ -134,9 +199,11 @@ impl Store {
     ) -> Op<'a, Outcome> {
         let mut new = Vec::new();
         self.drive(intent.operation, move |guard, known| {
-            self.write_one(guard, known, intent, |site| {
+            let outcome = self.write_one(guard, known, intent, |site| {
                 self.update_at(site, max_value_bytes, &mut new, change)
-            })
+            })?;
+            known.set_linked();
+            Ok(outcome)
         })
     }
 
@@ -167,15 +234,15 @@ impl Store {
         }
     }
 
-    fn put_at(&self, site: &Site<'_>, value: &[u8], expire_at: u64) -> Attempt<Step> {
+    fn put_at(&self, site: &Site<'_>, value: NewValue<'_>) -> Attempt<Step> {
         match self.find(site.table, &site.name, Access::Shared)? {
             Lookup::Found(found) => match found.record.latch() {
                 Some(latched) if self.is_to_tell(&latched) => self.tell(site, &found, latched),
-                Some(latched) => self.put_latched(site, &found, latched, value, expire_at),
+                Some(latched) => self.put_latched(site, &found, latched, value),
                 None => Ok(Step::Again),
             },
-            Lookup::Absent(place) => self.with_append_of_put(site, value, expire_at, |append| {
-                let plan = blueprint(&site.name, value, expire_at, value.len());
+            Lookup::Absent(place) => self.with_append_of_put(site, value, |append| {
+                let plan = value.blueprint(&site.name);
                 let ticket = self.insert(site.table, place, &site.name, &plan, append)?;
                 if ticket.is_some() {
                     site.space.count_added();
@@ -183,7 +250,7 @@ impl Store {
                 Ok(Step::linked(ticket, false))
             }),
             Lookup::Cold(cold) => {
-                let (existed, link) = if site.intent.reports_existed || self.tells_expiries() {
+                let (existed, link) = if self.must_know(site) {
                     let known = site.known_of(&cold)?;
                     if self.is_cold_to_tell(known) {
                         return self.tell_cold(site, &cold, known.link);
@@ -193,7 +260,7 @@ impl Store {
                     // One of its tag is on disk: most likely itself.
                     (true, site.known.key(cold.address, &site.name).map(|known| known.link))
                 };
-                self.put_over(site, &cold, link, value, expire_at, existed)
+                self.put_over(site, &cold, link, value, existed)
             }
         }
     }
@@ -205,23 +272,28 @@ impl Store {
         site: &Site<'_>,
         cold: &Cold<'_>,
         link: Option<LogicalAddress>,
-        value: &[u8],
-        expire_at: u64,
+        value: NewValue<'_>,
         existed: bool,
     ) -> Attempt<Step> {
         let previous = behind(cold, link);
-        self.with_append_of_put(site, value, expire_at, |append| {
-            let plan = blueprint(&site.name, value, expire_at, value.len());
+        self.with_append_of_put(site, value, |append| {
+            let plan = value.blueprint(&site.name);
             let place = (cold.slot, cold.head);
             let ticket = self.insert_at(place, previous, &plan, Purpose::Write, append)?;
             if ticket.is_some() {
-                self.count_cold_dead(plan.words());
+                let old = site.known.key(cold.address, &site.name);
+                self.count_cold_dead(&site.name, old, plan.words());
                 if !existed {
                     site.space.count_added();
                 }
             }
             Ok(Step::linked(ticket, existed))
         })
+    }
+
+    /// Whether a write has to know what it replaces on disk.
+    fn must_know(&self, site: &Site<'_>) -> bool {
+        site.intent.reports_existed || self.tells_expiries() || self.may_be_long(&site.name)
     }
 
     fn delete_at(&self, site: &Site<'_>) -> Attempt<Step> {
@@ -236,7 +308,7 @@ impl Store {
             }
             Lookup::Absent(place) => self.log_absence(site, place),
             Lookup::Cold(cold) => {
-                let (existed, link) = if site.intent.reports_existed || self.tells_expiries() {
+                let (existed, link) = if self.must_know(site) {
                     let known = site.known_of(&cold)?;
                     if self.is_cold_to_tell(known) {
                         return self.tell_cold(site, &cold, known.link);
@@ -268,19 +340,21 @@ impl Store {
             Err(Error::invalid(site.intent.operation, message).with_key(site.name.key))
         };
         new.clear();
+        let space = site.name.space;
         match self.find(site.table, &site.name, Access::Shared)? {
             Lookup::Found(found) => {
                 let Some(latched) = found.record.latch() else { return Ok(Step::Again) };
                 if self.is_to_tell(&latched) {
                     return self.tell(site, &found, latched);
                 }
-                let (existed, update) = self.change_latched(&latched, new, change);
+                let (existed, update) =
+                    self.change_latched(site.known, space, &latched, new, change)?;
                 match update {
                     Update::Keep if existed => Ok(Step::unchanged(true)),
                     Update::Put { expire_at } if !self.is_past(expire_at) => {
                         check_length(new)?;
-                        let expire_at = expire_at.map_or(0, |at| at.0);
-                        self.put_latched(site, &found, latched, new, expire_at)
+                        let value = self.new_value(site, new, expire_at)?;
+                        self.put_latched(site, &found, latched, value)
                     }
                     Update::Keep | Update::Put { .. } | Update::Delete => {
                         self.erase(site, &found, latched, existed)
@@ -290,9 +364,9 @@ impl Store {
             Lookup::Absent(place) => match change(None, new) {
                 Update::Put { expire_at } if !self.is_past(expire_at) => {
                     check_length(new)?;
-                    let expire_at = expire_at.map_or(0, |at| at.0);
-                    self.with_append_of_put(site, new, expire_at, |append| {
-                        let plan = blueprint(&site.name, new, expire_at, new.len());
+                    let value = self.new_value(site, new, expire_at)?;
+                    self.with_append_of_put(site, value, |append| {
+                        let plan = value.blueprint(&site.name);
                         let ticket = self.insert(site.table, place, &site.name, &plan, append)?;
                         if ticket.is_some() {
                             site.space.count_added();
@@ -309,16 +383,22 @@ impl Store {
                     return self.tell_cold(site, &cold, known.link);
                 }
                 let existed = self.is_live(known);
-                let present = known.value.as_ref().filter(|_| existed).map(|it| Lent {
-                    value: &it.value,
-                    expire_at: shown_expiry(it.expire_at),
-                    sequence: None,
-                });
+                let present = match known.value.as_ref().filter(|_| existed) {
+                    None => None,
+                    Some(it) => Some(Lent {
+                        value: match it.is_long {
+                            true => self.whole(site.known, space, &it.value)?,
+                            false => &it.value,
+                        },
+                        expire_at: shown_expiry(it.expire_at),
+                        sequence: None,
+                    }),
+                };
                 match change(present, new) {
                     Update::Put { expire_at } if !self.is_past(expire_at) => {
                         check_length(new)?;
-                        let expire_at = expire_at.map_or(0, |at| at.0);
-                        self.put_over(site, &cold, Some(known.link), new, expire_at, existed)
+                        let value = self.new_value(site, new, expire_at)?;
+                        self.put_over(site, &cold, Some(known.link), value, existed)
                     }
                     Update::Keep => Ok(Step::unchanged(existed)),
                     Update::Put { .. } | Update::Delete if existed => {
@@ -339,18 +419,42 @@ impl Store {
     /// Shows the present value to `change`. Whether there is one, and what it decided.
     fn change_latched(
         &self,
+        known: &Known,
+        space: u64,
         latched: &Latched<'_>,
         new: &mut Vec<u8>,
         change: &mut ChangeValue<'_>,
-    ) -> (bool, Update) {
+    ) -> Attempt<(bool, Update)> {
         with_scratch(|scratch| {
             let copied = latched.copy_value(scratch);
+            let copied = self.resolve(known, space, copied, scratch, 0)?;
             let existed = !latched.is_tombstone() && !self.is_expired(copied.expire_at);
             let expire_at = shown_expiry(copied.expire_at);
             let present =
                 existed.then_some(Lent { value: scratch.as_slice(), expire_at, sequence: None });
-            (existed, change(present, new))
+            Ok((existed, change(present, new)))
         })
+    }
+
+    /// What an update made, to be written; an interrupt that asks for its pieces if it is long.
+    fn new_value<'v>(
+        &self,
+        site: &Site<'v>,
+        new: &'v mut Vec<u8>,
+        expire_at: Option<UnixMillis>,
+    ) -> Attempt<NewValue<'v>> {
+        let expire_at = expire_at.map_or(0, |at| at.0);
+        if !self.is_long(new.len()) {
+            return Ok(NewValue::short(new, expire_at));
+        }
+        match site.known.written(site.name.space, new) {
+            Some(unlinked) => Ok(NewValue { whole: new, stored: unlinked.stored(), expire_at }),
+            None => Err(Interrupt::Cold(vec![Asked::Pieces {
+                keyspace: site.intent.keyspace,
+                key: site.name.key.into(),
+                value: std::mem::take(new),
+            }])),
+        }
     }
 
     /// Overwrites in place what fits, and moves to the tail what does not, or may not be changed
@@ -360,29 +464,31 @@ impl Store {
         site: &Site<'_>,
         found: &Found<'_>,
         mut latched: Latched<'_>,
-        value: &[u8],
-        expire_at: u64,
+        value: NewValue<'_>,
     ) -> Attempt<Step> {
+        let (new_len, expire_at) = (value.stored.bytes.len(), value.expire_at);
         let was_counted = !latched.is_tombstone();
         let existed = was_counted && !self.is_expired(latched.expire_at());
-        let step = self.with_append_of_put(site, value, expire_at, |append| -> Attempt<Step> {
+        let step = self.with_append_of_put(site, value, |append| -> Attempt<Step> {
             let room = latched.capacity();
-            let wastes_room = room > SHRINK_MIN_BYTES && value.len() < room / SHRINK_FACTOR;
+            let wastes_room = room > SHRINK_MIN_BYTES && new_len < room / SHRINK_FACTOR;
             if !wastes_room
                 && self.log.is_mutable(found.address)
-                && latched.fits(value.len(), expire_at)
+                && latched.fits(new_len, expire_at)
+                && !latched.is_long()
+                && !value.stored.is_long
             {
                 let ticket = append.map_or(Ok(CommitTicket::NONE), |append| append())?;
-                latched.overwrite(value, expire_at);
+                latched.overwrite(value.whole, expire_at);
                 if !was_counted {
                     self.log.uncount_dead(found.address, found.record.size_words());
                 }
                 return Ok(Step::Done(Outcome { existed, ticket }));
             }
             // What grew once is likely to grow again.
-            let grows = was_counted && value.len() > latched.value_len();
-            let slack = if grows { value.len() / 100 * self.slack_percent } else { 0 };
-            let plan = blueprint(&site.name, value, expire_at, value.len());
+            let grows = was_counted && !value.stored.is_long && new_len > latched.value_len();
+            let slack = if grows { new_len / 100 * self.slack_percent } else { 0 };
+            let plan = value.blueprint(&site.name);
             let plan = self.with_slack(plan, slack);
             let ticket = self.replace(found, latched, &plan, Purpose::Write, append)?;
             Ok(Step::linked(ticket, existed))
@@ -397,10 +503,10 @@ impl Store {
     fn with_append_of_put<T>(
         &self,
         site: &Site<'_>,
-        value: &[u8],
-        expire_at: u64,
+        value: NewValue<'_>,
         write: impl FnOnce(Option<&Append<'_>>) -> T,
     ) -> T {
+        let NewValue { whole: value, expire_at, .. } = value;
         self.note_expiry(expire_at);
         let Some(journal) = site.journal else { return write(None) };
         let (keyspace, key) = (site.intent.keyspace, site.name.key);
@@ -462,10 +568,17 @@ pub(super) fn behind(cold: &Cold<'_>, link: Option<LogicalAddress>) -> LogicalAd
     }
 }
 
+impl<'a> NewValue<'a> {
+    /// The record of a key that holds it.
+    pub(super) fn blueprint(&self, name: &Name<'a>) -> Blueprint<'a> {
+        blueprint(name, self.stored, self.expire_at, self.stored.bytes.len())
+    }
+}
+
 /// The record of a key with room for `capacity` bytes of value.
 pub(super) fn blueprint<'a>(
     name: &Name<'a>,
-    value: &'a [u8],
+    value: Stored<'a>,
     expire_at: u64,
     capacity: usize,
 ) -> Blueprint<'a> {
@@ -473,14 +586,15 @@ pub(super) fn blueprint<'a>(
         space: name.space,
         hash_low: name.hash.low(),
         key: name.key,
-        value,
+        value: value.bytes,
         expire_at,
         capacity,
         is_tombstone: false,
+        is_long: value.is_long,
     }
 }
 
 /// The record that says that a key is absent.
 pub(super) fn tombstone<'a>(name: &Name<'a>) -> Blueprint<'a> {
-    Blueprint { is_tombstone: true, ..blueprint(name, &[], 0, 0) }
+    Blueprint { is_tombstone: true, ..blueprint(name, Stored::from(&[][..]), 0, 0) }
 }

@@ -116,9 +116,11 @@ impl World {
     fn stored(&mut self) -> Stored {
         self.version += 1;
         let mut value = self.version.to_le_bytes().to_vec();
-        let len = match self.random.below(20) {
-            0 => 1200 + self.random.below(400),
-            1..=3 => 0,
+        let len = match self.random.below(40) {
+            0..=1 => 1200 + self.random.below(400),
+            // In pieces.
+            2 => 1700 + self.random.below(10_000),
+            3..=6 => 0,
             _ => self.random.below(150),
         };
         value.resize(8 + len as usize, self.version as u8);
@@ -293,9 +295,14 @@ impl World {
         let options = self.options(levels);
         let (mut batch, mut changes) = (WriteBatch::new(), Vec::new());
         let most = self.config.memory_bytes / 16 / 64;
-        for _ in 0..1 + self.random.below(most.min(30)) {
+        let has_long = self.random.below(10) == 0;
+        for n in 0..1 + self.random.below(most.min(30)) {
             let ((space, name), mut stored) = (self.name(), self.stored());
-            stored.0.truncate(60);
+            if n == 0 && has_long {
+                stored.0.resize(1000 + self.random.below(20_000) as usize, 1);
+            } else {
+                stored.0.truncate(60);
+            }
             if self.random.below(3) == 0 {
                 batch.delete(KeyspaceId(space as u32), &name);
                 changes.push((space, name, None));
