@@ -282,3 +282,42 @@ fn a_hint_changes_nothing() {
     host.wait(engine.close()).unwrap();
     engine.prefetch(KS, &keys);
 }
+
+#[test]
+fn keys_that_expired_are_counted_no_more_once_they_were_met() {
+    let machine = SimMachine::new(1);
+    let host = machine.host();
+    let engine = HybridLogEngine::open(&host, config()).unwrap();
+    let exact = OS.reporting_existed();
+    let expire_at = Some(host.env.clock.now().plus(1000));
+    let count = |engine: &HybridLogEngine| host.wait(engine.keyspace_len(KS)).unwrap().entries;
+    for n in 0..KEYS {
+        let expire_at = expire_at.filter(|_| n % 2 == 0);
+        host.wait(engine.put(KS, &key(n), &value(n, 1), expire_at, &exact)).unwrap();
+    }
+    assert_eq!(count(&engine), KEYS);
+    machine.clock().advance(std::time::Duration::from_secs(2));
+    // What may be changed in place goes as it is met.
+    let mut cursor = SweepCursor::start();
+    loop {
+        let read = ReadOptions::default();
+        let swept = host.wait(engine.sweep(KS, &cursor, 100, &read, &mut |_, _| {})).unwrap();
+        match swept.next {
+            Some(next) => cursor = next,
+            None => break,
+        }
+    }
+    let swept = count(&engine);
+    assert!(swept < KEYS, "{swept}");
+    // What is on disk, as it is written over, deleted, or compacted.
+    host.wait(engine.put(KS, &key(0), b"v", None, &exact)).unwrap();
+    assert_eq!(count(&engine), swept);
+    host.wait(engine.delete(KS, &key(2), &exact)).unwrap();
+    assert_eq!(count(&engine), swept - 1);
+    for round in 2..8 {
+        for n in (1..KEYS).step_by(2) {
+            host.wait(engine.put(KS, &key(n), &value(n, round), None, &exact)).unwrap();
+        }
+    }
+    assert_eq!(count(&engine), KEYS / 2 + 1, "all that do not expire, and the first");
+}

@@ -430,7 +430,12 @@ pub(crate) struct Latched<'a> {
     header: Header,
 }
 
-impl Latched<'_> {
+impl<'a> Latched<'a> {
+    /// The record.
+    pub(crate) fn record(&self) -> Record<'a> {
+        self.record
+    }
+
     /// The next older record of the chain; it stays so under the latch.
     pub(crate) fn previous(&self) -> LogicalAddress {
         self.header.previous()

@@ -10,6 +10,7 @@
 use ferrokit_engine::{BatchOp, CommitTicket, Durability, Op, Result, WriteBatch};
 
 use super::chain::{Found, Lookup};
+use super::erase::is_counted;
 use super::known::{Asked, ColdKey, Known};
 use super::long::Unlinked;
 use super::write::{NewValue, Outcome, tombstone};
@@ -59,7 +60,7 @@ impl Old<'_> {
         match self {
             Self::Nothing => false,
             Self::Record(_, latched) => !latched.is_tombstone(),
-            Self::Cold { existed, .. } => *existed,
+            Self::Cold { known, .. } => is_counted(*known),
         }
     }
 }
@@ -381,7 +382,7 @@ impl Store {
             // Somebody who was under way has linked it since.
             (None, Old::Record(found, latched)) if self.tiers.is_some() && latched.fits(0, 0) => {
                 if !latched.is_tombstone() {
-                    self.bury(&found, latched, space);
+                    self.bury(found.address, latched, space);
                 }
             }
             (None, Old::Record(found, latched)) => self.remove(&found, latched, space),

@@ -235,8 +235,8 @@ impl Store {
     }
 
     /// Makes a latched record in memory a tombstone where it is, if that fits.
-    pub(super) fn bury(&self, found: &Found<'_>, mut latched: Latched<'_>, space: &Space) {
-        self.log.count_dead(found.address, self.words_that_die(found, &latched));
+    pub(super) fn bury(&self, address: LogicalAddress, mut latched: Latched<'_>, space: &Space) {
+        self.log.count_dead(address, self.words_that_die(&latched));
         latched.bury();
         space.count_removed();
     }
@@ -245,7 +245,7 @@ impl Store {
     pub(super) fn retire(&self, found: &Found<'_>, latched: Latched<'_>, end: End) {
         let previous = latched.previous();
         if !latched.is_tombstone() {
-            self.log.count_dead(found.address, self.words_that_die(found, &latched));
+            self.log.count_dead(found.address, self.words_that_die(&latched));
         }
         latched.end(end);
         if found.predecessor.is_some() {
@@ -258,13 +258,13 @@ impl Store {
     }
 
     /// The words of a record that dies, and of what it alone leads to.
-    fn words_that_die(&self, found: &Found<'_>, latched: &Latched<'_>) -> usize {
-        let words = found.record.size_words();
+    fn words_that_die(&self, latched: &Latched<'_>) -> usize {
+        let words = latched.record().size_words();
         if !latched.is_long() {
             return words;
         }
         let (mut key, mut manifest) = (Vec::new(), Vec::with_capacity(MANIFEST_BYTES));
-        self.uncount_long(&self.name_of(found.record, &mut key));
+        self.uncount_long(&self.name_of(latched.record(), &mut key));
         latched.copy_value(&mut manifest);
         words + Manifest::words_of(Stored { bytes: &manifest, is_long: true })
     }

@@ -99,7 +99,8 @@ impl Store {
             || dead_words > used_words / 100 * self.garbage_percent
     }
 
-    /// Moves a record of the oldest page to the tail if its key has no newer one; whether it did.
+    /// Moves a record of the oldest page to the tail if its key has no newer one and has not expired;
+    /// whether it did.
     fn keep(
         &self,
         tiers: &Tiers,
@@ -110,13 +111,8 @@ impl Store {
         if record.header.is_removed() || record.header.is_tombstone() {
             return Ok(false);
         }
-        if self.is_expired(record.expire_at) {
-            if self.has_feeds() {
-                self.expire_in_job(tiers, record.space, record.key)?;
-            }
-            if record.header.is_long() {
-                self.uncount_long(&self.name(record.space, record.key));
-            }
+        if self.is_expired(record.expire_at) && self.has_feeds() {
+            self.expire_in_job(tiers, record.space, record.key)?;
             return Ok(false);
         }
         let mut known = Known::default();
@@ -168,6 +164,15 @@ impl Store {
             if newest.address != address {
                 return Ok(false);
             }
+        }
+        if self.is_expired(record.expire_at) {
+            if let Some(space) = self.keyspaces.load(guard)?.by_id(record.space) {
+                space.count_removed();
+            }
+            if record.header.is_long() {
+                self.uncount_long(&name);
+            }
+            return Ok(false);
         }
         let stored = Stored { bytes: record.value, is_long: record.header.is_long() };
         let plan = blueprint(&name, stored, record.expire_at, record.value.len());

@@ -26,6 +26,12 @@ pub(super) struct Before<'a> {
     pub(super) is_counted: bool,
 }
 
+/// Whether a key on disk is among the entries of its keyspace, as it is until it is removed, expired
+/// or not; what is not known most likely is.
+pub(super) fn is_counted(old: Option<&ColdKey>) -> bool {
+    old.is_none_or(|old| old.value.is_some())
+}
+
 impl Store {
     /// Removes a latched record's key: the record itself if there is no disk, else by a tombstone.
     pub(super) fn erase(
@@ -64,7 +70,7 @@ impl Store {
         // Even if nothing older is left: an index that is made from pages goes by what is in them.
         if is_mutable && latched.fits(0, 0) {
             let ticket = log_it()?;
-            self.bury(found, latched, space);
+            self.bury(found.address, latched, space);
             return Ok(Some(ticket));
         }
         let plan = tombstone(name);
@@ -121,7 +127,7 @@ impl Store {
         self.with_append_of_delete(site, |append| {
             let name = &site.name;
             let old = site.known.key(cold.address, name);
-            let before = Before { cold, link, old, is_counted: existed };
+            let before = Before { cold, link, old, is_counted: is_counted(old) };
             let ticket = self.erase_over_logged(name, site.space, &before, append)?;
             Ok(Step::linked(ticket, existed))
         })

@@ -1,7 +1,8 @@
 //! Removing expired keys so that every change feed hears of it, once.
 //!
-//! An expired record is absent to everybody at once, stored or not. As long as nobody listens it is
-//! left to compaction and to the next write of its key. While a feed is open, who meets it (a read, a
+//! An expired record is absent to everybody at once, stored or not. As long as nobody listens, who meets
+//! it removes it where it may be changed in place; elsewhere it is left to compaction and to the next
+//! write of its key. While a feed is open, who meets it (a read, a
 //! sweep) notes it for the job; who is about to write over it, or to drop it (compaction), removes it
 //! first. The removal is logged under the record's latch as any other, so there is one for each
 //! expiry, before whatever becomes of the key next.
@@ -18,11 +19,13 @@ use super::erase::Before;
 use super::known::{Asked, ColdKey, Known};
 use super::tiers::Tiers;
 use super::{Name, Store};
+use crate::address::LogicalAddress;
 use crate::epoch::Guard;
 use crate::index::table::Access;
 use crate::interrupt::{Attempt, Interrupt};
 use crate::journal::Change;
-use crate::log::record::Latched;
+use crate::keyspaces::Space;
+use crate::log::record::{Latched, Record};
 use crate::primitive::Ordering;
 
 /// Keys noted for the job at a time: who is not noted is met again.
@@ -99,6 +102,20 @@ impl Store {
         {
             tiers.expired.note(space, key);
             tiers.wake();
+        }
+    }
+
+    /// Removes the newest record of a key, which has expired, where that takes no write: nobody is to
+    /// be told, and nothing older can come back. Elsewhere compaction does it.
+    pub(super) fn drop_expired(&self, address: LogicalAddress, record: Record<'_>, space: &Space) {
+        if self.has_feeds() || !self.log.is_mutable(address) {
+            return;
+        }
+        if let Some(latched) = record.latch()
+            && self.is_expired_key(&latched)
+            && latched.fits(0, 0)
+        {
+            self.bury(address, latched, space);
         }
     }
 

@@ -139,15 +139,17 @@ impl Store {
                     out.truncate(start);
                     self.note_expired(name.space, name.key);
                     // Not while an exchange waits for us to leave: no reason to begin again, and to
-                    // show once more what was shown. A later read will find it. What may go to disk
-                    // is left to it: to remove the newest of several records takes a write.
-                    if self.tiers.is_none()
-                        && let Ok(spaces) = self.keyspaces.load(guard)
-                        && let Some(latched) = found.record.latch()
-                        && self.is_expired(latched.expire_at())
+                    // show once more what was shown. A later read will find it.
+                    if let Ok(spaces) = self.keyspaces.load(guard)
                         && let Some(space) = spaces.by_id(name.space)
                     {
-                        self.remove(&found, latched, space);
+                        if self.tiers.is_some() {
+                            self.drop_expired(found.address, found.record, space);
+                        } else if let Some(latched) = found.record.latch()
+                            && self.is_expired(latched.expire_at())
+                        {
+                            self.remove(&found, latched, space);
+                        }
                     }
                     return Ok(None);
                 }

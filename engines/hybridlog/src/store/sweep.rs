@@ -11,10 +11,12 @@ use ferrokit_engine::{CommitTicket, Entry as Lent, KeyspaceId, Op, Result};
 use super::drive::Step;
 use super::known::{Asked, Known};
 use super::{Name, Store, shown_expiry};
+use crate::address::LogicalAddress;
 use crate::epoch::Guard;
 use crate::index::table::{Access, Table};
 use crate::interrupt::{Attempt, Interrupt};
 use crate::journal::Journal;
+use crate::keyspaces::Space;
 use crate::log::record::{Copied, Record, Unreadable};
 
 /// Buckets looked into per entry of the budget, in a space that is sparse among others.
@@ -44,6 +46,14 @@ struct Sweep {
     visited: usize,
     /// What to wait for of exchanges of keyspaces.
     ticket: CommitTicket,
+}
+
+/// A record that a sweep meets.
+struct Met<'g> {
+    table: &'g Table,
+    address: LogicalAddress,
+    record: Record<'g>,
+    space: &'g Space,
 }
 
 /// Copies of the entries of one bucket.
@@ -189,7 +199,8 @@ impl Store {
                 let record = self.log.record(address);
                 // Chains share their ends after a split: what belongs elsewhere is met there.
                 if record.space() == space && table.bucket_of(record.hash_low()) == bucket {
-                    self.collect_record(table, space, record, guard, known, collected)?;
+                    let met = Met { table, address, record, space: spaces.of(keyspace)? };
+                    self.collect_record(met, guard, known, collected)?;
                 }
                 address = record.header().previous();
             }
@@ -231,13 +242,13 @@ impl Store {
 
     fn collect_record(
         &self,
-        table: &Table,
-        space: u64,
-        record: Record<'_>,
+        met: Met<'_>,
         guard: &Guard<'_>,
         known: &Known,
         collected: &mut Collected,
     ) -> Attempt<()> {
+        let Met { table, address, record, space: counted } = met;
+        let space = counted.id();
         let header = record.header();
         if header.is_dead() && !header.is_replaced() {
             return Ok(());
@@ -249,6 +260,9 @@ impl Store {
             }
             Ok(_) => {
                 self.note_expired(space, &collected.bytes[key.clone()]);
+                if self.tiers.is_some() {
+                    self.drop_expired(address, record, counted);
+                }
                 None
             }
             Err(Unreadable::Tombstone) => None,

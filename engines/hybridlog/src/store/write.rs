@@ -5,6 +5,7 @@ use ferrokit_engine::{
 };
 
 use super::chain::{Append, Cold, Found, Lookup};
+use super::erase::is_counted;
 use super::known::{Asked, ColdKey, Known};
 use super::{Name, Store, shown_expiry, with_scratch};
 use crate::address::LogicalAddress;
@@ -283,7 +284,7 @@ impl Store {
             if ticket.is_some() {
                 let old = site.known.key(cold.address, &site.name);
                 self.count_cold_dead(&site.name, old, plan.words());
-                if !existed {
+                if !is_counted(old) {
                     site.space.count_added();
                 }
             }
