@@ -364,8 +364,9 @@ impl Current {
         if !fs.exists(&path)? {
             return Ok(None);
         }
-        let corrupt =
-            || Error::corruption("hybridlog.open", "CURRENT does not name a checkpoint", &path, 0);
+        let message = "CURRENT does not name a checkpoint; if another engine wrote the directory, open it \
+                       with that one";
+        let corrupt = || Error::corruption("hybridlog.open", message, &path, 0);
         let read = ferrokit_engine::block_on(read_file(fs, &path, CURRENT_BYTES_MAX));
         let bytes = read.map_err(|error| match error.kind() {
             ErrorKind::InvalidArgument => corrupt(),

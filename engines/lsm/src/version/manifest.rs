@@ -52,8 +52,14 @@ pub(crate) fn read_current(fs: &dyn Fs, directory: &str) -> Result<Option<(TreeS
     if !fs.exists(&current)? {
         return Ok(None);
     }
-    let bad_current =
-        || Error::corruption("manifest.open", "CURRENT names no manifest", &current, 0);
+    let bad_current = || {
+        Error::corruption(
+            "manifest.open",
+            "CURRENT names no manifest; if another engine wrote the directory, open it with that one",
+            &current,
+            0,
+        )
+    };
     let name = read_whole(fs, &current, 64)?;
     let name = std::str::from_utf8(&name).ok().and_then(|text| text.strip_suffix('\n'));
     let number = name

@@ -74,7 +74,7 @@ settings! {
         OutputLimits::default();
 
     /// The engine, as a URL; --engines lists them.
-    "engine" Change::AtStart, engine: Text = Text::utf8("lsm:./ferrokit-data", "URL");
+    "engine" Change::AtStart, engine: Text = Text::utf8("hybridlog:./ferrokit-data", "URL");
     /// How files are reached.
     "io" Change::AtStart, io: Choice<Io> = Choice::new(0);
     /// Worker threads; 0: one per core.
