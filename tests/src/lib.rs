@@ -18,6 +18,7 @@
 //! | [`model`] | random sequences against a reference |
 //! | [`crash`], [`faults`] | a crash or a fault at every I/O of a workload |
 //! | [`linearizability`] | recorded concurrent histories through a checker |
+//! | [`kill9`] | a process that writes at full speed, killed over and over |
 //! | [`metamorphic`] | other options, other machines, the same answers |
 //!
 //! # Environment
@@ -35,6 +36,7 @@ pub mod cases;
 pub mod crash;
 pub mod factory;
 pub mod faults;
+pub mod kill9;
 pub mod lab;
 pub mod linearizability;
 pub mod metamorphic;
