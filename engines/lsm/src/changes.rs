@@ -6,10 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ferrokit_engine::{
-    Change, ChangeBatch, ChangeFeed, ChangePosition, Changes, Error, Op, Result, Sequence,
-};
-use ferrokit_storage::{Appended, LogPosition, LogReader};
+use ferrokit_engine::{Change, ChangeFeed, ChangePosition, Changes, Error, Op, Result, Sequence};
+use ferrokit_storage::{Appended, LogFeed, LogPosition};
 
 use crate::engine::LsmEngine;
 use crate::tree::Tree;
@@ -25,63 +23,27 @@ impl Changes for LsmEngine {
     }
 }
 
-fn open(tree: &Arc<Tree>, from: Option<ChangePosition>) -> Result<LsmFeed> {
+fn open(tree: &Arc<Tree>, from: Option<ChangePosition>) -> Result<LogFeed<FeedHold>> {
     tree.check_open("lsm.subscribe")?;
     // Under the write lock: every write behind the position enters the log.
     let _writer = tree.lock_writer();
     let reader = tree.log.retain(from.map(|position| LogPosition(position.0)))?;
     tree.feeds.fetch_add(1, Ordering::SeqCst);
-    let position = reader.position();
-    Ok(LsmFeed { tree: Arc::clone(tree), reader, position })
+    Ok(LogFeed::new(reader, decode, FeedHold(Arc::clone(tree))))
 }
 
-struct LsmFeed {
-    tree: Arc<Tree>,
-    reader: LogReader,
-    /// Behind the last batch visited.
-    position: LogPosition,
-}
+/// While there is one, what expires is told of.
+struct FeedHold(Arc<Tree>);
 
-impl Drop for LsmFeed {
+impl Drop for FeedHold {
     fn drop(&mut self) {
-        self.tree.feeds.fetch_sub(1, Ordering::SeqCst);
+        self.0.feeds.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-impl ChangeFeed for LsmFeed {
-    fn next_with<'a>(
-        &'a mut self,
-        budget_bytes: usize,
-        visit: &'a mut (dyn FnMut(&ChangeBatch<'_>) + Send + 'a),
-    ) -> Op<'a, ChangePosition> {
-        Op::pending(async move {
-            let before = self.position;
-            // The log may pass records of its own without a visit.
-            loop {
-                let position = &mut self.position;
-                let mut visit_record = |at: Appended, bytes: &[u8]| {
-                    let record = wal::decode(bytes).map_err(|malformed| {
-                        Error::corruption("lsm.changes", malformed.0, "log", at.start.0)
-                    })?;
-                    let changes: Vec<Change<'_>> =
-                        record.changes.iter().copied().map(Change::from).collect();
-                    visit(&ChangeBatch {
-                        next: ChangePosition(at.end.0),
-                        sequence: Some(Sequence(record.last_sequence())),
-                        changes: &changes,
-                    });
-                    *position = at.end;
-                    Ok(())
-                };
-                self.reader.next(budget_bytes, &mut visit_record).await?;
-                if self.position != before {
-                    return Ok(ChangePosition(self.position.0));
-                }
-            }
-        })
-    }
-
-    fn position(&self) -> ChangePosition {
-        ChangePosition(self.position.0)
-    }
+fn decode(at: Appended, bytes: &[u8]) -> Result<(Option<Sequence>, Vec<Change<'_>>)> {
+    let record = wal::decode(bytes)
+        .map_err(|malformed| Error::corruption("lsm.changes", malformed.0, "log", at.start.0))?;
+    let changes = record.changes.iter().copied().map(Change::from).collect();
+    Ok((Some(Sequence(record.last_sequence())), changes))
 }

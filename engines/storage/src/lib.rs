@@ -49,7 +49,7 @@ pub use commit_gate::CommitGate;
 pub use dir_lock::LOCK_FILE_NAME;
 pub use fs::{DirEntry, DirLock, File, Fs, Mapping, OpenMode, ThreadIo};
 pub use host::{Host, IoBackend};
-pub use log::{Appended, Log, LogConfig, LogPosition, LogReader};
+pub use log::{Appended, Log, LogConfig, LogFeed, LogPosition, LogReader};
 pub use notify::Notify;
 pub use object::ObjectTier;
 pub use pmem::{Pmem, PmemKind, PmemProvider, PmemRegion};

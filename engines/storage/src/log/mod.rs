@@ -22,6 +22,7 @@
 //! buffer, then segments, then waiters; none but the first two is held across I/O.
 
 mod commit;
+mod feed;
 mod format;
 mod prepare;
 mod reader;
@@ -39,6 +40,7 @@ use ferrokit_engine::{
     ChangePosition, CommitTicket, Durability, Error, ErrorKind, Op, Result, Stats,
 };
 
+pub use feed::{Decode, LogFeed};
 pub use reader::LogReader;
 pub use recovery::fuzz_segment;
 
