@@ -231,14 +231,6 @@ impl Keyspaces {
         Ok(look(spaces, *next_id))
     }
 
-    /// The same spaces with the entries that they have by now; those that are gone as they were.
-    pub(crate) fn counted_anew(&self, spaces: &[(u64, u64)]) -> Vec<(u64, u64)> {
-        let guard = self.epochs.enter();
-        let now = self.spaces.load(&guard);
-        let count = |(id, entries)| (id, now.by_id(id).map_or(entries, Space::entries));
-        spaces.iter().copied().map(count).collect()
-    }
-
     /// A number beyond those of all spaces there have been.
     pub(crate) fn next_space(&self) -> u64 {
         *self.exchange.lock().unwrap_or_else(PoisonError::into_inner)

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ferrokit_engine::{
-    Entry, KeyspaceId, KvEngine, KvEngineExt, KvRead, ReadOptions, SweepCursor, Update, WriteBatch,
-    WriteOptions,
+    Clock, Entry, KeyspaceId, KvEngine, KvEngineExt, KvRead, ReadOptions, SweepCursor, UnixMillis,
+    Update, WriteBatch, WriteOptions,
 };
 use ferrokit_hybridlog::{HybridLogConfig, HybridLogEngine};
+use ferrokit_storage::OpenMode;
 use ferrokit_storage::sim::{CrashMode, SimMachine};
 use support::{KS, MEMORY, OS, PAGE, config, stat};
 
@@ -258,4 +259,108 @@ fn compaction_spares_what_is_still_being_written() {
     assert!(stat(&engine, "pages_compacted") > before + 100);
     host.wait(put).unwrap();
     assert!(host.wait(engine.get(KS, b"k")).unwrap().unwrap() == long);
+}
+
+/// Bytes on disk after rounds of a batch that leaves nothing, and of what makes compaction go on.
+fn used_after(rounds: u64, write: impl Fn(u64, &mut WriteBatch)) -> u64 {
+    let machine = SimMachine::new(1);
+    let host = machine.host();
+    let engine = HybridLogEngine::open(&host, config()).unwrap();
+    for round in 0..rounds {
+        // Sooner or later a key's value expires.
+        machine.clock().advance(std::time::Duration::from_secs(5));
+        let mut batch = WriteBatch::new();
+        write(round, &mut batch);
+        host.wait(engine.write(&batch, &OS)).unwrap();
+        for n in 0..20_u64 {
+            host.wait(engine.put(KS, &n.to_be_bytes(), &[1; 1000], None, &OS)).unwrap();
+        }
+    }
+    host.settle();
+    stat(&engine, "disk_bytes")
+}
+
+#[test]
+fn disk_space_of_those_that_nobody_can_see_comes_back() {
+    let long = [7; 30_000];
+    let expired = used_after(300, |n, batch| {
+        batch.put(KS, &n.to_le_bytes(), &long, Some(UnixMillis(1)));
+    });
+    assert!(expired < 2 << 20, "{expired} bytes for values that had expired before");
+    let twice = used_after(150, |n, batch| {
+        let key = n.to_le_bytes();
+        batch.put(KS, &key, &long, None).put(KS, &key, &long, None).delete(KS, &key);
+    });
+    assert!(twice < 2 << 20, "{twice} bytes for values that were deleted in the same batch");
+}
+
+#[test]
+fn disk_space_of_those_that_expire_unseen_comes_back() {
+    let base = UnixMillis(0);
+    for len in [1000, 50_000] {
+        let machine = SimMachine::new(1);
+        let begin = Clock::now(machine.clock()).0;
+        let used = used_after(600, |n, batch| {
+            let expire_at = base.plus(begin + n * 5000 + 6000);
+            batch.put(KS, &n.to_le_bytes(), &vec![7; len], Some(expire_at));
+        });
+        assert!(used < 2 << 20, "{used} bytes for a few live values of {len}");
+    }
+}
+
+#[test]
+fn keys_of_cleared_keyspaces_are_forgotten() {
+    let machine = SimMachine::new(1);
+    let host = machine.host();
+    let engine = HybridLogEngine::open(&host, config()).unwrap();
+    let mut sizes = Vec::new();
+    for round in 0..30 {
+        for n in 0..100_u64 {
+            host.wait(engine.put(KS, &n.to_be_bytes(), &[1; 3000], None, &OS)).unwrap();
+        }
+        host.wait(engine.clear_keyspace(KS, &OS)).unwrap();
+        if round % 10 == 9 {
+            host.wait(engine.as_checkpoint().unwrap().checkpoint(&format!("copy{round}"))).unwrap();
+            sizes.push(file_bytes(&host, &format!("copy{round}")));
+        }
+    }
+    assert!(sizes[2] < sizes[0] * 2, "facts of {sizes:?} bytes");
+}
+
+/// The bytes of a checkpoint's facts.
+fn file_bytes(host: &ferrokit_storage::Host, directory: &str) -> u64 {
+    let entries = host.fs.list(directory).unwrap();
+    let facts = entries.iter().find(|entry| entry.name.starts_with("checkpoint-")).unwrap();
+    let path = format!("{directory}/{}", facts.name);
+    host.fs.open(&path, OpenMode::Read).unwrap().len().unwrap()
+}
+
+#[test]
+fn reading_many_takes_few_rounds_however_many_are_long() {
+    let machine = SimMachine::new(1);
+    let host = machine.host();
+    let memory = HybridLogConfig {
+        directory: String::new(),
+        memory_bytes: 64 << 20,
+        page_bytes: 64 << 10,
+        index_bytes: 1 << 20,
+        segment_bytes: 1 << 20,
+        ..config()
+    };
+    let engine = HybridLogEngine::open(&host, memory).unwrap();
+    let keys: Vec<_> = (0..900_u64).map(u64::to_be_bytes).collect();
+    let len = |n: u64| if n < 400 { 25_000 } else { 40_000 };
+    for (n, key) in (0..).zip(&keys) {
+        host.wait(engine.put(KS, key, &vec![1; len(n)], None, &MEMORY)).unwrap();
+    }
+    let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+    let mut seen = 0;
+    let mut visit = |n: usize, entry: Entry<'_>| {
+        assert_eq!(entry.value.len(), len(n as u64));
+        seen += 1;
+    };
+    let read = ReadOptions::default();
+    // Each round would read 8 MiB and more again: minutes, were there one for each of the long.
+    host.wait(engine.get_many_with(KS, &keys, &read, &mut visit)).unwrap();
+    assert_eq!(seen, 900);
 }

@@ -85,8 +85,10 @@ pub(crate) struct Facts {
     pub(crate) spaces: Vec<(u64, u64)>,
     /// The pages, from `begin_page` on.
     pub(crate) pages: BTreeMap<u64, PageFacts>,
-    /// The hashes of the keys with long values, each as often as it was counted.
-    pub(crate) long_keys: Vec<(u64, u64)>,
+    /// Of the keys with long values the space, the hash, and how often they were counted.
+    pub(crate) long_keys: Vec<[u64; 3]>,
+    /// Of the records that are to expire, when (in the units of that count), and how many words.
+    pub(crate) expiring: Vec<(u64, u64)>,
     /// Words of records that are taken for dead.
     pub(crate) dead_words: u64,
     /// Pages before this one hold records of keyspaces that were cleared since.
@@ -113,12 +115,19 @@ impl Facts {
         for number in self.numbers() {
             writer.number(number)?;
         }
-        for pairs in [&self.spaces, &self.long_keys] {
-            writer.number(pairs.len() as u64)?;
-            for (name, count) in pairs {
-                writer.number(*name)?;
-                writer.number(*count)?;
-            }
+        writer.number(self.spaces.len() as u64)?;
+        for (id, entries) in &self.spaces {
+            writer.number(*id)?;
+            writer.number(*entries)?;
+        }
+        writer.number(self.long_keys.len() as u64)?;
+        for number in self.long_keys.as_flattened() {
+            writer.number(*number)?;
+        }
+        writer.number(self.expiring.len() as u64)?;
+        for (moment, words) in &self.expiring {
+            writer.number(*moment)?;
+            writer.number(*words)?;
         }
         writer.number(self.pages.len() as u64)?;
         for (page, facts) in &self.pages {
@@ -192,15 +201,18 @@ impl Facts {
             has_expiries,
             has_records,
         ] = numbers;
-        let mut pairs = || -> Result<Vec<(u64, u64)>> {
-            let count = reader.number()?;
-            let mut pairs = Vec::new();
-            for _ in 0..count {
-                pairs.push((reader.number()?, reader.number()?));
-            }
-            Ok(pairs)
-        };
-        let (spaces, long_keys) = (pairs()?, pairs()?);
+        let mut spaces = Vec::new();
+        for _ in 0..reader.number()? {
+            spaces.push((reader.number()?, reader.number()?));
+        }
+        let mut long_keys = Vec::new();
+        for _ in 0..reader.number()? {
+            long_keys.push([reader.number()?, reader.number()?, reader.number()?]);
+        }
+        let mut expiring = Vec::new();
+        for _ in 0..reader.number()? {
+            expiring.push((reader.number()?, reader.number()?));
+        }
         let count = reader.number()?;
         let mut pages = BTreeMap::new();
         for _ in 0..count {
@@ -224,6 +236,7 @@ impl Facts {
             next_space,
             spaces,
             long_keys,
+            expiring,
             pages,
             dead_words,
             collect_before_page,
@@ -397,7 +410,8 @@ mod tests {
             time: UnixMillis(8),
             next_space: 9,
             spaces: vec![(1, 2), (3, 4)],
-            long_keys: vec![(u64::MAX, 1), (7, 2)],
+            long_keys: vec![[1, u64::MAX, 1], [3, 7, 2]],
+            expiring: vec![(70, 80), (90, 100)],
             pages: (3..5).map(|page| (page, PageFacts { used_bytes: 7, checksum: 8 })).collect(),
             dead_words: 2,
             collect_before_page: 4,

@@ -31,6 +31,8 @@ struct Planned<'b> {
     keyspace: ferrokit_engine::KeyspaceId,
     /// The value; `None` removes.
     put: Option<NewValue<'b>>,
+    /// The pieces of a value that is long.
+    pieces: Option<&'b Unlinked>,
 }
 
 /// The new record of a key, written and not linked.
@@ -112,7 +114,6 @@ impl Store {
                 });
                 // Else a keyspace was exchanged since.
                 if let Some(outcome) = write.await? {
-                    pieces.iter().flatten().for_each(Unlinked::set_linked);
                     return Ok(outcome);
                 }
             }
@@ -153,6 +154,7 @@ impl Store {
         };
         latches.mark_changed();
         let existed = self.apply_batch(&plan, prepared, olds, spaces);
+        plan.iter().filter_map(|write| write.pieces).for_each(Unlinked::set_linked);
         drop(latches);
         self.help_index(guard);
         let seen = names.iter().map(|name| self.ticket_of(spaces, name));
@@ -171,18 +173,18 @@ impl Store {
         for (place, op) in batch.iter().enumerate() {
             let keyspace = op.keyspace();
             let name = self.name(spaces.of(keyspace)?.id(), op.key());
-            let put = match op {
-                BatchOp::Put { expire_at, .. } if self.is_past(expire_at) => None,
+            let (put, pieces) = match op {
+                BatchOp::Put { expire_at, .. } if self.is_past(expire_at) => (None, None),
                 BatchOp::Put { value, expire_at, .. } => {
                     let expire_at = expire_at.map_or(0, |at| at.0);
                     self.note_expiry(expire_at);
                     let pieces = pieces.get(place).and_then(Option::as_ref);
                     let stored = pieces.map_or(value.into(), Unlinked::stored);
-                    Some(NewValue { whole: value, stored, expire_at })
+                    (Some(NewValue { whole: value, stored, expire_at }), pieces)
                 }
-                BatchOp::Delete { .. } => None,
+                BatchOp::Delete { .. } => (None, None),
             };
-            plan.push(Planned { name, keyspace, put });
+            plan.push(Planned { name, keyspace, put, pieces });
         }
         // Stable: of the writes to one key the last one stays last, and is kept.
         plan.reverse();

@@ -144,6 +144,9 @@ impl Store {
     ) -> Attempt<LogicalAddress> {
         let address = self.log.allocate(plan.words(), purpose)?;
         self.log.record(address).write_new(plan, previous, born);
+        if plan.expire_at != 0 && purpose == Purpose::Write {
+            self.count_expiring(plan);
+        }
         if plan.is_tombstone {
             // It goes with its page: all of it is garbage from the beginning.
             self.log.count_dead(address, plan.words());
@@ -152,6 +155,23 @@ impl Store {
             self.consider_compaction();
         }
         Ok(address)
+    }
+
+    /// Counts a new record, and what it alone leads to, by its expiry.
+    #[cold]
+    fn count_expiring(&self, plan: &Blueprint<'_>) {
+        if let Some(tiers) = &self.tiers {
+            let stored = Stored { bytes: plan.value, is_long: plan.is_long };
+            tiers.expiring.add(plan.expire_at, plan.words() + Manifest::words_of(stored));
+        }
+    }
+
+    /// The words that are dead from now on of a record that goes before it expires, or after: none if
+    /// its expiry has counted them.
+    pub(super) fn newly_dead(&self, expire_at: u64, words: usize) -> usize {
+        let is_new =
+            self.tiers.as_ref().is_none_or(|tiers| tiers.expiring.remove(expire_at, words));
+        if is_new { words } else { 0 }
     }
 
     /// Gives up a record that was written and not linked.
@@ -259,14 +279,17 @@ impl Store {
 
     /// The words of a record that dies, and of what it alone leads to.
     fn words_that_die(&self, latched: &Latched<'_>) -> usize {
-        let words = latched.record().size_words();
-        if !latched.is_long() {
-            return words;
+        let mut words = latched.record().size_words();
+        if latched.is_long() {
+            let (mut key, mut manifest) = (Vec::new(), Vec::with_capacity(MANIFEST_BYTES));
+            self.uncount_long(&self.name_of(latched.record(), &mut key));
+            latched.copy_value(&mut manifest);
+            words += Manifest::words_of(Stored { bytes: &manifest, is_long: true });
         }
-        let (mut key, mut manifest) = (Vec::new(), Vec::with_capacity(MANIFEST_BYTES));
-        self.uncount_long(&self.name_of(latched.record(), &mut key));
-        latched.copy_value(&mut manifest);
-        words + Manifest::words_of(Stored { bytes: &manifest, is_long: true })
+        match latched.expire_at() {
+            0 => words,
+            expire_at => self.newly_dead(expire_at, words),
+        }
     }
 
     /// Counts as dead what a new record of `words` words replaces on disk, or about as much as itself
@@ -279,7 +302,8 @@ impl Store {
                 if old.is_long {
                     self.uncount_long(name);
                 }
-                old.words(name) + Manifest::words_of(old.stored())
+                let words = old.words(name) + Manifest::words_of(old.stored());
+                self.newly_dead(old.expire_at, words)
             }
         };
         self.count_cold_dead_words(words);

@@ -39,7 +39,7 @@ use crate::disk::checkpoint_file::{CURRENT, Current, Facts, IndexShape, file_nam
 use crate::disk::chunks::Writer;
 use crate::index::GrowthPause;
 use crate::index::table::Table;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Attempt, Interrupt};
 use crate::journal::{AllHold, Journal};
 use crate::primitive::Ordering;
 
@@ -302,6 +302,19 @@ impl Store {
             && scanned <= (memory / 2).max(base.bytes * SCANNED_PER_INDEX_BYTE)
     }
 
+    /// Closes the tail page in a still moment: nothing before the next one is changed any more, and the
+    /// entries of the spaces are those of just these pages.
+    fn close_counted(&self, spaces: &[(u64, u64)]) -> Result<Attempt<(u64, Vec<(u64, u64)>)>> {
+        self.keyspaces.in_a_still_moment("checkpoint", |now, _| {
+            let end_page = self.log.close_tail()?;
+            self.log.set_read_only(end_page);
+            // A space that is gone is cleared again by the replay.
+            let entries = |id| now.iter().find(|(other, _)| *other == id).map(|(_, count)| *count);
+            let count = |&(id, then): &(u64, u64)| (id, entries(id).unwrap_or(then));
+            Ok((end_page, spaces.iter().map(count).collect()))
+        })
+    }
+
     /// Steps 2 to 5, a part at a time.
     fn step_checkpoint(
         &self,
@@ -327,11 +340,8 @@ impl Store {
             }
             // Whatever the copy leads to was allocated before the page that is opened here; records
             // that an index which has grown leads to lie behind it.
-            Phase::Closing(pause) => match self.log.close_tail() {
-                Ok(end_page) => {
-                    let spaces = self.keyspaces.counted_anew(&parts.moment.spaces);
-                    Ok(Stepped::More(Phase::Flushing { end_page, spaces }))
-                }
+            Phase::Closing(pause) => match self.close_counted(&parts.moment.spaces)? {
+                Ok((end_page, spaces)) => Ok(Stepped::More(Phase::Flushing { end_page, spaces })),
                 Err(Interrupt::Failed(error)) => Err(error),
                 Err(_) => {
                     tiers.want_frame();
@@ -399,8 +409,9 @@ impl Store {
             log_end,
             time: moment.time,
             next_space,
+            long_keys: self.long_values.keys(&spaces),
             spaces,
-            long_keys: self.long_values.keys(),
+            expiring: tiers.expiring.counts(),
             pages: BTreeMap::from_iter(tiers.segments.facts_between(begin_page, end_page)),
             dead_words: tiers.cold_dead_words.0.load(Ordering::Relaxed) + self.log.dead_words(),
             collect_before_page: self.collect_before_page.load(Ordering::Acquire).min(end_page),

@@ -128,6 +128,7 @@ impl Store {
         asked: Vec<Asked>,
         known: &mut Known,
     ) -> Result<()> {
+        known.forget_unused();
         let mut records = Vec::with_capacity(asked.len());
         for asked in asked {
             match asked {

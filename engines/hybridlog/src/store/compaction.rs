@@ -12,6 +12,7 @@ use super::Store;
 use super::chain::Lookup;
 use super::drive::{Step, Wait};
 use super::known::{Asked, Known};
+use super::long::Manifest;
 use super::tiers::Tiers;
 use super::write::{Stored, blueprint};
 use crate::address::LogicalAddress;
@@ -89,6 +90,7 @@ impl Store {
     }
 
     fn wants_disk_compaction(&self, tiers: &Tiers) -> bool {
+        self.count_cold_dead_words(tiers.expiring.take_past(self.clock.now().0) as usize);
         let (begin, head) = (self.log.begin_page(), self.log.head_page());
         if head < begin + MIN_PAGES {
             return false;
@@ -169,7 +171,13 @@ impl Store {
             if let Some(space) = self.keyspaces.load(guard)?.by_id(record.space) {
                 space.count_removed();
             }
-            if record.header.is_long() {
+            let stored = Stored { bytes: record.value, is_long: record.header.is_long() };
+            let (words, pieces) = (record.size_bytes / 8, Manifest::words_of(stored));
+            if self.newly_dead(record.expire_at, words + pieces) > 0 {
+                // The record goes with its page.
+                self.count_cold_dead_words(pieces);
+            }
+            if stored.is_long {
                 self.uncount_long(&name);
             }
             return Ok(false);

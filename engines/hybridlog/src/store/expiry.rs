@@ -111,7 +111,9 @@ impl Store {
         if self.has_feeds() || !self.log.is_mutable(address) {
             return;
         }
+        // A feed that is opened from here on begins behind this.
         if let Some(latched) = record.latch()
+            && !self.has_feeds()
             && self.is_expired_key(&latched)
             && latched.fits(0, 0)
         {

@@ -7,6 +7,7 @@
 //! to that address again, however the chain has grown before it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ferrokit_engine::KeyspaceId;
 
@@ -112,6 +113,13 @@ pub(crate) struct ChainRecord {
     pub(crate) value: Option<ColdValue>,
 }
 
+/// A long value, and whether an attempt has looked at it since others were added.
+#[derive(Debug)]
+struct Whole {
+    value: Option<Vec<u8>>,
+    was_used: AtomicBool,
+}
+
 /// The answers so far: nothing, for most operations.
 #[derive(Debug, Default)]
 pub(crate) struct Known(Option<Box<Answers>>);
@@ -121,7 +129,7 @@ struct Answers {
     keys: HashMap<LogicalAddress, Vec<ColdKey>>,
     chains: HashMap<LogicalAddress, Vec<ChainRecord>>,
     /// By the ids of long values; nothing of one of which a piece is missing.
-    wholes: HashMap<u64, Option<Vec<u8>>>,
+    wholes: HashMap<u64, Whole>,
     /// A value whose pieces were written last.
     written: Option<(Vec<u8>, Unlinked)>,
 }
@@ -140,7 +148,16 @@ impl Known {
 
     /// A long value; nothing if a piece of it is missing.
     pub(super) fn whole(&self, id: u64) -> Option<Option<&[u8]>> {
-        Some(self.0.as_ref()?.wholes.get(&id)?.as_deref())
+        let whole = self.0.as_ref()?.wholes.get(&id)?;
+        whole.was_used.store(true, Ordering::Relaxed);
+        Some(whole.value.as_deref())
+    }
+
+    /// Forgets the long values that the last attempt had no use for: they were replaced since.
+    pub(super) fn forget_unused(&mut self) {
+        if let Some(answers) = &mut self.0 {
+            answers.wholes.retain(|_, whole| std::mem::take(whole.was_used.get_mut()));
+        }
     }
 
     /// The pieces of a value that is to be linked in `space`, if they are written.
@@ -158,7 +175,9 @@ impl Known {
 
     /// Adds a long value.
     pub(super) fn add_whole(&mut self, id: u64, value: Option<Vec<u8>>) {
-        self.0.get_or_insert_default().wholes.insert(id, value);
+        // To be used by the next attempt.
+        let whole = Whole { value, was_used: AtomicBool::new(true) };
+        self.0.get_or_insert_default().wholes.insert(id, whole);
     }
 
     /// Adds a value whose pieces were written.

@@ -79,7 +79,8 @@ impl Manifest {
             *word = u64::from_le_bytes(*chunk);
         }
         let [id, len, piece_bytes] = words;
-        let is_sound = piece_bytes > 0 && len.div_ceil(piece_bytes) <= u64::from(u32::MAX);
+        let is_sound = (1..=u64::from(u32::MAX)).contains(&piece_bytes)
+            && len.div_ceil(piece_bytes) <= u64::from(u32::MAX);
         is_sound.then_some(Self { id, len, piece_bytes })
     }
 
@@ -115,9 +116,9 @@ impl Manifest {
 #[derive(Debug)]
 pub(super) struct LongValues {
     next_id: AtomicU64,
-    unlinked: Arc<Mutex<HashSet<u64>>>,
-    /// How many long records each hash has.
-    keys: Mutex<HashMap<u64, u64>>,
+    unlinked: Mutex<HashSet<u64>>,
+    /// How many long records each key has, by its space and hash.
+    keys: Mutex<HashMap<(u64, u64), u64>>,
     has_keys: AtomicBool,
 }
 
@@ -126,35 +127,47 @@ impl LongValues {
     pub(super) fn new(first_id: u64) -> Self {
         Self {
             next_id: AtomicU64::new(first_id),
-            unlinked: Arc::default(),
+            unlinked: Mutex::default(),
             keys: Mutex::default(),
             has_keys: AtomicBool::new(false),
         }
     }
 
-    fn lock_keys(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
+    fn lock_keys(&self) -> MutexGuard<'_, HashMap<(u64, u64), u64>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a checkpoint keeps.
-    pub(super) fn keys(&self) -> Vec<(u64, u64)> {
-        self.lock_keys().iter().map(|(hash, count)| (*hash, *count)).collect()
+    fn lock_unlinked(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.unlinked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a checkpoint keeps. Keys of other spaces than these are forgotten.
+    pub(super) fn keys(&self, spaces: &[(u64, u64)]) -> Vec<[u64; 3]> {
+        let mut keys = self.lock_keys();
+        keys.retain(|(space, _), _| spaces.iter().any(|(id, _)| id == space));
+        self.has_keys.store(!keys.is_empty(), Ordering::Release);
+        keys.iter().map(|((space, hash), count)| [*space, *hash, *count]).collect()
     }
 
     /// Remembers what a checkpoint kept.
-    pub(super) fn set_keys(&self, keys: &[(u64, u64)]) {
+    pub(super) fn set_keys(&self, keys: &[[u64; 3]]) {
         self.has_keys.store(!keys.is_empty(), Ordering::Relaxed);
-        *self.lock_keys() = keys.iter().copied().collect();
+        *self.lock_keys() = keys.iter().map(|[space, hash, n]| ((*space, *hash), *n)).collect();
     }
 
-    fn add_key(&self, hash: u64) {
-        *self.lock_keys().entry(hash).or_default() += 1;
+    fn has_key(&self, name: &Name<'_>) -> bool {
+        self.has_keys.load(Ordering::Acquire)
+            && self.lock_keys().contains_key(&(name.space, name.hash.0))
+    }
+
+    fn add_key(&self, key: (u64, u64)) {
+        *self.lock_keys().entry(key).or_default() += 1;
         self.has_keys.store(true, Ordering::Release);
     }
 
-    fn remove_key(&self, hash: u64) {
+    fn remove_key(&self, key: (u64, u64)) {
         let mut keys = self.lock_keys();
-        if let Entry::Occupied(mut count) = keys.entry(hash) {
+        if let Entry::Occupied(mut count) = keys.entry(key) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
@@ -173,7 +186,9 @@ pub(super) struct Unlinked {
     encoded: [u8; MANIFEST_BYTES],
     written: u32,
     is_linked: AtomicBool,
-    unlinked: Arc<Mutex<HashSet<u64>>>,
+    /// The key, once it is counted.
+    counted: Option<(u64, u64)>,
+    values: Arc<LongValues>,
     log: Arc<RecordLog>,
 }
 
@@ -202,11 +217,13 @@ impl std::fmt::Debug for Unlinked {
 
 impl Drop for Unlinked {
     fn drop(&mut self) {
-        let mut unlinked = self.unlinked.lock().unwrap_or_else(PoisonError::into_inner);
-        unlinked.remove(&self.manifest.id);
+        self.values.lock_unlinked().remove(&self.manifest.id);
         if !self.is_linked.load(Ordering::Relaxed) {
             let words = self.manifest.words(self.written);
             self.log.count_dead_anywhere(words as usize);
+            if let Some(key) = self.counted {
+                self.values.remove_key(key);
+            }
         }
     }
 }
@@ -215,23 +232,14 @@ impl Store {
     /// Whether a key may have a long value on disk.
     #[inline]
     pub(super) fn may_be_long(&self, name: &Name<'_>) -> bool {
-        self.long_values.has_keys.load(Ordering::Acquire)
-            && self.long_values.lock_keys().contains_key(&name.hash.0)
-    }
-
-    /// Takes note that a key is about to have a long record.
-    fn count_long(&self, name: &Name<'_>) {
-        // In memory all are found.
-        if self.tiers.is_some() {
-            self.long_values.add_key(name.hash.0);
-        }
+        self.long_values.has_key(name)
     }
 
     /// Takes note that a key has one long record less.
     #[cold]
     pub(super) fn uncount_long(&self, name: &Name<'_>) {
         if self.tiers.is_some() {
-            self.long_values.remove_key(name.hash.0);
+            self.long_values.remove_key((name.space, name.hash.0));
         }
     }
 
@@ -258,15 +266,15 @@ impl Store {
         let id = self.long_values.next_id.fetch_add(1, Ordering::Relaxed);
         let (len, piece_bytes) = (value.len() as u64, self.piece_bytes as u64);
         let manifest = Manifest { id, len, piece_bytes };
-        let unlinked = Arc::clone(&self.long_values.unlinked);
-        unlinked.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        self.long_values.lock_unlinked().insert(id);
         let mut written = Unlinked {
             space,
             manifest,
             encoded: manifest.encode(),
             written: 0,
             is_linked: AtomicBool::new(false),
-            unlinked,
+            counted: None,
+            values: Arc::clone(&self.long_values),
             log: Arc::clone(&self.log),
         };
         let mut piece = Vec::with_capacity(self.piece_bytes + key.len() + 2);
@@ -287,8 +295,12 @@ impl Store {
             }
             written.written = number + 1;
         }
-        // Before it is linked.
-        self.count_long(&self.name(space, key));
+        // Before it is linked. In memory all are found.
+        if self.tiers.is_some() {
+            let counted = (space, self.name(space, key).hash.0);
+            self.long_values.add_key(counted);
+            written.counted = Some(counted);
+        }
         Ok(written)
     }
 
@@ -480,10 +492,7 @@ impl Store {
         let Some(space) = owner_of(name.space) else { return Ok(true) };
         let id = Manifest::id_of(name.key).ok_or_else(damaged)?;
         // Before the key's record is looked at: what is no longer unlinked then has been linked.
-        let is_unlinked = {
-            let unlinked = &self.long_values.unlinked;
-            unlinked.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
-        };
+        let is_unlinked = self.long_values.lock_unlinked().contains(&id);
         if is_unlinked {
             return Ok(true);
         }
@@ -498,11 +507,13 @@ impl Store {
                     return Err(Interrupt::Cold(vec![Asked::key(&cold, &owner)]));
                 };
                 let value = answer.value.as_ref();
-                Ok(value.is_some_and(|it| it.is_long && leads_here(&it.value)))
+                let live = value.filter(|it| it.is_long && !self.is_expired(it.expire_at));
+                Ok(live.is_some_and(|it| leads_here(&it.value)))
             }
             Lookup::Found(found) => {
                 let Some(latched) = found.record.latch() else { return Err(Interrupt::Again) };
-                if latched.is_tombstone() || !latched.is_long() {
+                let is_gone = latched.is_tombstone() || self.is_expired(latched.expire_at());
+                if is_gone || !latched.is_long() {
                     return Ok(false);
                 }
                 let mut stored = Vec::with_capacity(MANIFEST_BYTES);

@@ -11,6 +11,7 @@
 //! | [`batch`] | writes that become visible together |
 //! | [`long`] | values that are longer than a record |
 //! | [`sweep`] | visiting all keys |
+//! | [`expiring`] | how much of what is on disk expires when |
 //! | [`expiry`] | removing expired keys so that change feeds hear of it |
 //! | [`space`] | compaction in memory, and what happens when memory is short |
 //! | [`tiers`] | pages on their way to disk and out of memory |
@@ -37,6 +38,7 @@ mod cold;
 mod compaction;
 mod drive;
 mod erase;
+mod expiring;
 mod expiry;
 pub(crate) mod known;
 mod long;
@@ -103,7 +105,7 @@ pub(crate) struct Store {
     piece_bytes: usize,
     /// Bytes of keys and values of a batch beyond which most of its values are cut.
     batch_record_bytes: usize,
-    long_values: LongValues,
+    long_values: Arc<LongValues>,
     /// Held by whoever compacts.
     maintenance: Mutex<Maintenance>,
     /// Pages before this one are to be compacted: a keyspace was cleared since they were written.
@@ -155,7 +157,7 @@ impl Store {
             record_value_bytes: config.record_value_bytes(),
             piece_bytes: config.piece_bytes(),
             batch_record_bytes: config.batch_record_bytes(),
-            long_values: LongValues::new(env.random.next_u64()),
+            long_values: Arc::new(LongValues::new(env.random.next_u64())),
             maintenance: Mutex::new(Maintenance::default()),
             collect_before_page: AtomicU64::new(0),
             maintenance_wanted: OwnLine(AtomicU64::new(0)),

@@ -276,7 +276,7 @@ impl Store {
                 self.log.prefetch(entry.address());
             }
         }
-        let mut asked = Vec::new();
+        let (mut asked, mut is_much) = (Vec::new(), false);
         for (index, (name, (table, _))) in names.iter().zip(&versions).enumerate() {
             let start = scratch.len();
             match self.read_in(table, name, Access::Shared, guard, known, scratch) {
@@ -286,11 +286,16 @@ impl Store {
                 Err(other) => return Err(other),
             }
             if scratch.len() > MAX_COPIED_BYTES {
-                return Ok(None);
+                // Whatever else has to be waited for is asked for all the same.
+                is_much = true;
+                scratch.clear();
             }
         }
         if !asked.is_empty() {
             return Err(Interrupt::Cold(asked));
+        }
+        if is_much {
+            return Ok(None);
         }
         // Whatever was read of a batch, its latches or its versions are seen from here on.
         fence(Ordering::Acquire);

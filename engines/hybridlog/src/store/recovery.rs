@@ -69,6 +69,9 @@ impl Store {
         fs.create_dir_all(directory)?;
         let directory_lock = fs.lock_dir(directory)?;
         remove_temporary_files(&**fs, directory)?;
+        // What is found stays: a file that replaced another just before a crash may not have its name on
+        // the device yet, and what it makes superfluous goes from here on.
+        fs.sync_dir(directory)?;
         let beginning = match Current::read(&**fs, directory)? {
             Some(current) => begin_from(host, config, current)?,
             None => begin_anew(host, config)?,
@@ -117,6 +120,7 @@ impl Store {
         if let Some(tiers) = &store.tiers {
             tiers.cold_dead_words.0.store(facts.dead_words, Ordering::Relaxed);
             store.long_values.set_keys(&facts.long_keys);
+            tiers.expiring.set_counts(&facts.expiring);
             if facts.has_expiries {
                 tiers.expired.note_expiries();
             }
@@ -439,6 +443,7 @@ fn begin_anew(host: &Host, config: &HybridLogConfig) -> Result<Beginning> {
         spaces: (0..u64::from(config.keyspaces)).map(|id| (id, 0)).collect(),
         pages: BTreeMap::new(),
         long_keys: Vec::new(),
+        expiring: Vec::new(),
         dead_words: 0,
         collect_before_page: 0,
         index: 0,

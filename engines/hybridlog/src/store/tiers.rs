@@ -18,6 +18,7 @@ use super::Store;
 use super::backup::Backups;
 use super::checkpoint::CheckpointJob;
 use super::compaction::Round;
+use super::expiring::Expiring;
 use super::expiry::ExpiredKeys;
 use super::migrate::Migration;
 use crate::address::LogicalAddress;
@@ -69,6 +70,7 @@ pub(crate) struct Tiers {
     pub(super) checkpoint_running: AtomicU64,
     pub(super) backups: Mutex<Backups>,
     pub(super) expired: ExpiredKeys,
+    pub(super) expiring: Expiring,
     /// Whether a write was made that the log does not have: since the last still moment of a
     /// checkpoint, and before it as long as that checkpoint is not in force.
     unlogged: [AtomicBool; 2],
@@ -100,6 +102,7 @@ pub(super) struct TiersParts {
 
 impl Tiers {
     pub(super) fn new(parts: TiersParts) -> Self {
+        let expiring = Expiring::new(parts.host.env.clock.now().0);
         Self {
             host: parts.host,
             directory: parts.directory,
@@ -127,6 +130,7 @@ impl Tiers {
             checkpoint_running: AtomicU64::new(0),
             backups: Mutex::default(),
             expired: ExpiredKeys::default(),
+            expiring,
             unlogged: [AtomicBool::new(false), AtomicBool::new(false)],
             is_closed: AtomicBool::new(false),
             directory_lock: Mutex::new(Some(parts.directory_lock)),

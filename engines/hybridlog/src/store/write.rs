@@ -200,11 +200,9 @@ impl Store {
     ) -> Op<'a, Outcome> {
         let mut new = Vec::new();
         self.drive(intent.operation, move |guard, known| {
-            let outcome = self.write_one(guard, known, intent, |site| {
+            self.write_one(guard, known, intent, |site| {
                 self.update_at(site, max_value_bytes, &mut new, change)
-            })?;
-            known.set_linked();
-            Ok(outcome)
+            })
         })
     }
 
@@ -333,6 +331,26 @@ impl Store {
         new: &mut Vec<u8>,
         change: &mut ChangeValue<'_>,
     ) -> Attempt<Step> {
+        let mut puts = false;
+        let mut change = |present: Option<Lent<'_>>, new: &mut Vec<u8>| {
+            let update = change(present, new);
+            puts = matches!(update, Update::Put { expire_at } if !self.is_past(expire_at));
+            update
+        };
+        let step = self.change_at(site, max_value_bytes, new, &mut change)?;
+        if puts && self.is_long(new.len()) && matches!(step, Step::Done(_)) {
+            site.known.set_linked();
+        }
+        Ok(step)
+    }
+
+    fn change_at(
+        &self,
+        site: &Site<'_>,
+        max_value_bytes: usize,
+        new: &mut Vec<u8>,
+        change: &mut ChangeValue<'_>,
+    ) -> Attempt<Step> {
         let check_length = |new: &[u8]| -> Result<()> {
             if new.len() <= max_value_bytes {
                 return Ok(());
@@ -427,9 +445,11 @@ impl Store {
         change: &mut ChangeValue<'_>,
     ) -> Attempt<(bool, Update)> {
         with_scratch(|scratch| {
-            let copied = latched.copy_value(scratch);
-            let copied = self.resolve(known, space, copied, scratch, 0)?;
+            let mut copied = latched.copy_value(scratch);
             let existed = !latched.is_tombstone() && !self.is_expired(copied.expire_at);
+            if existed {
+                copied = self.resolve(known, space, copied, scratch, 0)?;
+            }
             let expire_at = shown_expiry(copied.expire_at);
             let present =
                 existed.then_some(Lent { value: scratch.as_slice(), expire_at, sequence: None });
@@ -480,6 +500,7 @@ impl Store {
                 && !value.stored.is_long
             {
                 let ticket = append.map_or(Ok(CommitTicket::NONE), |append| append())?;
+                self.count_other_expiry(&latched, expire_at);
                 latched.overwrite(value.whole, expire_at);
                 if !was_counted {
                     self.log.uncount_dead(found.address, found.record.size_words());
@@ -498,6 +519,19 @@ impl Store {
             site.space.count_added();
         }
         Ok(step)
+    }
+
+    /// Takes note that a record gets another expiry in place.
+    #[inline]
+    fn count_other_expiry(&self, latched: &Latched<'_>, expire_at: u64) {
+        let old = if latched.is_tombstone() { 0 } else { latched.expire_at() };
+        if old != expire_at
+            && let Some(tiers) = &self.tiers
+        {
+            let words = latched.record().size_words();
+            tiers.expiring.remove(old, words);
+            tiers.expiring.add(expire_at, words);
+        }
     }
 
     /// Runs `write` with what appends a put to the log, if it is logged.
