@@ -103,7 +103,7 @@ enum Phase {
         end_page: u64,
         /// The spaces with their entries as the last page was closed: what came since is counted when
         /// it is replayed.
-        spaces: Vec<(u64, u64)>,
+        spaces: Entries,
     },
     Syncing {
         facts: Arc<Facts>,
@@ -151,11 +151,14 @@ impl CheckpointJob {
     }
 }
 
+/// Spaces, each with the number of its entries.
+type Entries = Vec<(u64, u64)>;
+
 /// What the still moment shows.
 struct Moment {
     replay_from: LogPosition,
     time: UnixMillis,
-    spaces: Vec<(u64, u64)>,
+    spaces: Entries,
     begin_page: u64,
     tail_page: u64,
 }
@@ -304,7 +307,7 @@ impl Store {
 
     /// Closes the tail page in a still moment: nothing before the next one is changed any more, and the
     /// entries of the spaces are those of just these pages.
-    fn close_counted(&self, spaces: &[(u64, u64)]) -> Result<Attempt<(u64, Vec<(u64, u64)>)>> {
+    fn close_counted(&self, spaces: &[(u64, u64)]) -> Result<Attempt<(u64, Entries)>> {
         self.keyspaces.in_a_still_moment("checkpoint", |now, _| {
             let end_page = self.log.close_tail()?;
             self.log.set_read_only(end_page);
@@ -392,7 +395,7 @@ impl Store {
         tiers: &Tiers,
         job: &CheckpointJob,
         parts: &Parts<'_>,
-        (end_page, spaces): (u64, Vec<(u64, u64)>),
+        (end_page, spaces): (u64, Entries),
         (log_end, next_space): (LogPosition, u64),
     ) -> Facts {
         let Parts { moment, base, .. } = parts;
