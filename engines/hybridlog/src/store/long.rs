@@ -377,22 +377,9 @@ impl Store {
         out: &mut Vec<u8>,
         start: usize,
     ) -> Attempt<Copied> {
-        if copied.is_long {
-            self.put_in_place(known, space, copied, out, start)
-        } else {
-            Ok(copied)
+        if !copied.is_long {
+            return Ok(copied);
         }
-    }
-
-    #[cold]
-    fn put_in_place(
-        &self,
-        known: &Known,
-        space: u64,
-        copied: Copied,
-        out: &mut Vec<u8>,
-        start: usize,
-    ) -> Attempt<Copied> {
         let value = self.whole(known, space, &out[start..])?;
         out.truncate(start);
         out.extend_from_slice(value);
@@ -400,6 +387,7 @@ impl Store {
     }
 
     /// The value that a long record leads to; an interrupt that asks for it if it is not known.
+    #[cold]
     pub(super) fn whole<'k>(
         &self,
         known: &'k Known,

@@ -218,15 +218,13 @@ impl Store {
             _ if record.header().is_dead() => return Ok(words),
             _ => return Err(Interrupt::Again),
         };
-        let is_in_use = match owner_of(name.space).filter(|_| spaces.has_records_of(name.space)) {
-            None => spaces.has_records_of(name.space),
-            Some(_) => {
-                value.clear();
-                // Nobody writes to a piece.
-                let read = record.read(value);
-                read.is_ok() && self.is_in_use(guard, &Known::default(), &name, value)?
-            }
-        };
+        let mut is_in_use = spaces.has_records_of(name.space);
+        if is_in_use && owner_of(name.space).is_some() {
+            value.clear();
+            // Nobody writes to a piece.
+            is_in_use = record.read(value).is_ok()
+                && self.is_in_use(guard, &Known::default(), &name, value)?;
+        }
         let Some(latched) = record.latch() else { return Ok(words) };
         match spaces.by_id(name.space) {
             _ if !is_in_use => self.retire(&found, latched, End::Removed),
