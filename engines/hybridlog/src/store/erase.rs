@@ -22,8 +22,6 @@ pub(super) struct Before<'a> {
     pub(super) link: Option<LogicalAddress>,
     /// What it says of the key, where that is known.
     pub(super) old: Option<&'a ColdKey>,
-    /// Whether the key is among the entries of its keyspace.
-    pub(super) is_counted: bool,
 }
 
 /// Whether a key on disk is among the entries of its keyspace, as it is until it is removed, expired
@@ -127,7 +125,7 @@ impl Store {
         self.with_append_of_delete(site, |append| {
             let name = &site.name;
             let old = site.known.key(cold.address, name);
-            let before = Before { cold, link, old, is_counted: is_counted(old) };
+            let before = Before { cold, link, old };
             let ticket = self.erase_over_logged(name, site.space, &before, append)?;
             Ok(Step::linked(ticket, existed))
         })
@@ -142,13 +140,13 @@ impl Store {
         before: &Before<'_>,
         append: Option<&Append<'_>>,
     ) -> Attempt<Option<CommitTicket>> {
-        let Before { cold, link, old, is_counted } = *before;
+        let Before { cold, link, old } = *before;
         let (previous, plan) = (behind(cold, link), tombstone(name));
         let place = (cold.slot, cold.head);
         let ticket = self.insert_at(place, previous, &plan, Purpose::Write, append)?;
         if ticket.is_some() {
             self.count_cold_dead(name, old, plan.words());
-            if is_counted {
+            if is_counted(old) {
                 space.count_removed();
             }
         }
@@ -178,7 +176,7 @@ impl Store {
     ) -> Attempt<Step> {
         self.with_append_of_expiry(site.intent.keyspace, &site.name, |append| {
             let old = site.known.key(cold.address, &site.name);
-            let before = Before { cold, link: Some(link), old, is_counted: true };
+            let before = Before { cold, link: Some(link), old };
             self.erase_over_logged(&site.name, site.space, &before, append)
         })?;
         Ok(Step::Again)

@@ -15,7 +15,7 @@ const MOMENTS: u64 = 1 << 16;
 
 /// Words of records by the moment of their expiry.
 pub(crate) struct Expiring {
-    /// By the moment modulo its length. Untouched pages of it take no memory.
+    /// By the moment modulo its length: 512 KiB, beside the configured memory.
     words: Box<[AtomicU64]>,
     /// The first moment that has not been taken.
     next: AtomicU64,

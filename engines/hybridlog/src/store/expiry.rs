@@ -177,12 +177,7 @@ impl Store {
                 if !record.value.as_ref().is_some_and(|it| self.is_expired(it.expire_at)) {
                     return Ok(());
                 }
-                let before = Before {
-                    cold: &cold,
-                    link: Some(record.link),
-                    old: Some(record),
-                    is_counted: true,
-                };
+                let before = Before { cold: &cold, link: Some(record.link), old: Some(record) };
                 self.with_append_of_expiry(keyspace, &name, |append| {
                     self.erase_over_logged(&name, space, &before, append)
                 })?

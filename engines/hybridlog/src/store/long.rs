@@ -141,10 +141,13 @@ impl LongValues {
         self.unlinked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a checkpoint keeps. Keys of other spaces than these are forgotten.
+    /// What a checkpoint keeps. Keys of other spaces than these, or newer ones, are forgotten.
     pub(super) fn keys(&self, spaces: &[(u64, u64)]) -> Vec<[u64; 3]> {
         let mut keys = self.lock_keys();
-        keys.retain(|(space, _), _| spaces.iter().any(|(id, _)| id == space));
+        let newest = spaces.iter().map(|(id, _)| *id).max();
+        keys.retain(|(space, _), _| {
+            Some(*space) > newest || spaces.iter().any(|(id, _)| id == space)
+        });
         self.has_keys.store(!keys.is_empty(), Ordering::Release);
         keys.iter().map(|((space, hash), count)| [*space, *hash, *count]).collect()
     }
